@@ -1,0 +1,124 @@
+"""Files that the book reads: what ships in data/, and real recordings fetched by pooch.
+
+A fetched file is kept in the data cache (the folder named by the environment variable
+INSITU_DATA_CACHE, else the user's cache folder) and is checked against its sha256 every time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pooch
+from numpy.typing import NDArray
+from PIL import Image, ImageSequence
+
+from insitu import InputError
+
+
+class Unavailable(InputError):
+    """A recording that is neither in the data cache nor to be had from its address."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A real recording: where it comes from, its checksum and its licence."""
+
+    url: str
+    sha256: str
+    licence: str
+
+
+RECORDINGS = {
+    "pt-ceo2-etem.gif": Recording(
+        "https://raw.githubusercontent.com/sreyas-mohan/udvd/"
+        "86c91f2f77d1a21d9b048863d70748462bcbce9e/figures/electron_2.gif",
+        "5c99e412c24064eaab0286a89aa5f369a0ce2e90423dd3eb8fd26c332d1f9687",
+        "MIT, (c) 2020 sreyas-mohan",
+    ),
+}
+
+ROOT = Path(__file__).resolve().parents[2]  # the book's folder: the library lies in lib/insitu
+_files_read: dict[str, str] = {}
+
+
+def data_cache() -> Path:
+    """The folder in which fetched files are kept."""
+    return Path(os.environ.get("INSITU_DATA_CACHE") or pooch.os_cache("insitu-book"))
+
+
+def recording(name: str) -> Path:
+    """Path of a real recording, fetched if the cache does not have it.
+
+    Raises
+    ------
+    Unavailable
+        With the address and the folder, if it can be neither found nor fetched.
+    """
+    source = RECORDINGS[name]
+    folder = data_cache()
+    path = folder / name
+    try:
+        if not (path.is_file() and file_hash(path) == source.sha256):
+            pooch.get_logger().setLevel("WARNING")
+            pooch.retrieve(source.url, f"sha256:{source.sha256}", fname=name, path=folder)
+    except (OSError, ValueError) as error:
+        raise Unavailable(
+            f"{name} could not be fetched ({type(error).__name__}); it can be had from "
+            f"{source.url} and belongs into {folder}"
+        ) from None
+    _files_read[name] = source.sha256
+    return path
+
+
+def shipped(name: str) -> Path:
+    """Path of a file in the book's data/ folder.
+
+    Raises
+    ------
+    InputError
+        If it is not there, as when the library was installed without the book.
+    """
+    path = ROOT / "data" / name
+    if not path.is_file():
+        raise InputError(
+            f"data/{name} is missing from {ROOT}; clone the book and install it from its folder"
+        )
+    _files_read[name] = file_hash(path)
+    return path
+
+
+def files_read() -> dict[str, str]:
+    """Name and sha256 of every file that was asked for so far in this process."""
+    return dict(sorted(_files_read.items()))
+
+
+def file_hash(path: Path) -> str:
+    """sha256 of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+class PtCeO2Movie(NamedTuple):
+    """The real movie of a Pt nanoparticle on CeO2, 0.12 A per pixel."""
+
+    counts: NDArray[np.uint8]  # (40, 100, 100) electrons per pixel and frame
+    denoised: NDArray[np.uint8]  # (40, 100, 100) its authors' UDVD output, in grey levels
+
+
+def pt_ceo2_movie() -> PtCeO2Movie:
+    """Return the real movie, its grey levels decoded to electron counts.
+
+    The file is an animation whose left half is the raw movie. Its grey levels fall on five
+    separate peaks, 5, 63, 120, 178 and 236, the counts 0 to 4, so that thresholds half-way
+    between them give back the exact counts. The last frame repeats the one before and is left
+    out. Counts above 4, if there were any, were clipped before the file was made.
+    """
+    with Image.open(recording("pt-ceo2-etem.gif")) as animation:
+        grey = np.stack([np.asarray(f.convert("L")) for f in ImageSequence.Iterator(animation)])
+    counts = np.digitize(grey[:40, :, :100], (31, 91, 151, 211)).astype(np.uint8)
+    return PtCeO2Movie(counts, grey[:40, :, 100:])

@@ -1,0 +1,132 @@
+"""Read a movie from any file, a region at a time."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+import zarr
+from numpy.typing import NDArray
+
+from insitu import InputError
+
+
+@dataclass(frozen=True)
+class Movie:
+    """A movie on disk: frames are read when it is indexed."""
+
+    data: Any  # array-like (t, y, x), lazily read
+    pixel_size: float | None  # angstrom, where the file tells it
+    path: Path
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Frames, rows, columns."""
+        t, y, x = self.data.shape
+        return int(t), int(y), int(x)
+
+    def read(self, *, frames: int, size: int) -> NDArray[Any]:
+        """Read the first `frames` frames and their central `size` x `size` pixels.
+
+        Raises
+        ------
+        InputError
+            If the file breaks off or its compression cannot be read.
+        """
+        top, left = (max(0, (n - size) // 2) for n in self.shape[1:])
+        region = (slice(frames), slice(top, top + size), slice(left, left + size))
+        try:
+            return np.asarray(self.data[region])
+        except Exception as error:  # decoders raise what they like; the reader needs one sentence
+            raise InputError(
+                f"{self.path.name} is damaged or truncated, its frames cannot be read "
+                f"({_first_line(error)}); copy the file again"
+            ) from None
+
+
+def open_movie(path: str | Path) -> Movie:
+    """Open a movie: .tif, .npy, and what RosettaSciIO reads (.mrc, .dm4, .hspy, .emd, ...).
+
+    Raises
+    ------
+    InputError
+        In one sentence, if the file is missing, foreign, truncated or has not three axes.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise InputError(f"there is no file {path}; give the path of a movie")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path.name} is empty (0 bytes); copy the file again")
+    suffix = path.suffix.lower()
+    readers = {".tif": _open_tif, ".tiff": _open_tif, ".npy": _open_npy}
+    try:
+        data, pixel_size = readers.get(suffix, _open_rosetta)(path)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{path.name} cannot be read as {suffix or 'a movie'}: {_first_line(error)}; "
+            f"the file is truncated or of another kind"
+        ) from None
+    if len(data.shape) == 2:
+        data = data[None]
+    if len(data.shape) != 3:
+        raise InputError(
+            f"{path.name} has the shape {tuple(data.shape)}; a movie has three axes (frames, y, x)"
+        )
+    return Movie(data, pixel_size, path)
+
+
+def _open_tif(path: Path) -> tuple[Any, float | None]:
+    with tifffile.TiffFile(path) as tif:
+        series = tif.series[0]
+        expected = sum(int(n) for page in series.pages if page for n in page.databytecounts)
+        if expected > path.stat().st_size:
+            raise InputError(
+                f"{path.name} is truncated: it should hold {expected} bytes of image data and is "
+                f"{path.stat().st_size} bytes long; copy the file again"
+            )
+        if series.ndim > 3:
+            return np.empty((0,) * series.ndim), None
+        pixel_size = _imagej_pixel_size(tif)
+    return zarr.open(tifffile.imread(path, aszarr=True), mode="r"), pixel_size
+
+
+def _imagej_pixel_size(tif: tifffile.TiffFile) -> float | None:
+    """Pixel size that ImageJ wrote, in angstrom."""
+    unit = (tif.imagej_metadata or {}).get("unit")
+    scale = {"nm": 10.0, "A": 1.0, "angstrom": 1.0, "\u00c5": 1.0, "\\u00C5": 1.0}.get(str(unit))
+    tag = tif.pages[0].tags.get("XResolution")  # type: ignore[union-attr]
+    if scale is None or tag is None or not tag.value[0]:
+        return None
+    return float(scale * tag.value[1] / tag.value[0])
+
+
+def _open_npy(path: Path) -> tuple[Any, float | None]:
+    return np.load(path, mmap_mode="r", allow_pickle=False), None
+
+
+def _open_rosetta(path: Path) -> tuple[Any, float | None]:
+    from rsciio import IO_PLUGINS
+
+    suffix = path.suffix.lower().lstrip(".")
+    plugins = [p for p in IO_PLUGINS if suffix in p["file_extensions"]]
+    if not plugins:
+        raise InputError(
+            f"{path.name}: files ending in .{suffix} are not known; give a .tif, .npy, .mrc, "
+            f".dm4 or .hspy"
+        )
+    signal = importlib.import_module(plugins[0]["api"]).file_reader(str(path), lazy=True)[0]
+    axis = signal["axes"][-1]
+    scale = {"nm": 10.0, "A": 1.0, "\u00c5": 1.0, "um": 1e4, "\u00b5m": 1e4}.get(
+        str(axis.get("units"))
+    )
+    return signal["data"], None if scale is None else float(axis["scale"]) * scale
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,1 @@
+"""From atoms to counts: what the microscope and the detector make of a specimen."""

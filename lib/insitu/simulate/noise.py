@@ -1,0 +1,264 @@
+"""What a movie says of the detector that recorded it.
+
+Everything here works on counts alone, shape (t, y, x), without a clean image: the expected
+count of a pixel is estimated from its neighbours in space and time, never from itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage, special, stats
+
+from insitu import InputError
+
+Counts = NDArray[np.int32]
+Histogram = NDArray[np.int64]
+
+_SIGMAS_T = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0)  # frames
+_SIGMAS_XY = (0.0, 0.7, 1.0, 1.4, 2.0, 2.8)  # pixels
+
+
+class CountModel(Protocol):
+    """Anything that gives P(k | mean) as a table."""
+
+    def table(self, means: ArrayLike, largest: int) -> NDArray[np.float64]:
+        """P(k | m) for k = 0 ... `largest`, shape (means, largest + 1)."""
+        ...
+
+
+def as_counts(frames: ArrayLike) -> Counts:
+    """Check that a movie holds electron counts, and return it as int32.
+
+    Raises
+    ------
+    InputError
+        In one sentence: not three axes, fewer than two frames, NaN, negative or fractional
+        values, or nothing but zeros.
+    """
+    movie = np.asarray(frames)
+    if movie.ndim != 3:
+        raise InputError(
+            f"movie: expected three axes (frames, y, x), got an array of shape {movie.shape}"
+        )
+    if len(movie) < 2:
+        raise InputError(
+            "movie: a single frame cannot tell its noise from its specimen; "
+            "give at least 2 frames of the same area"
+        )
+    if min(movie.shape[1:]) < 16:
+        raise InputError(f"movie: frames of {movie.shape[1:]} are too small, 16 x 16 is the least")
+    if movie.dtype.kind not in "uifb":
+        raise InputError(f"movie: expected numbers, got values of type {movie.dtype}")
+    if movie.dtype.kind == "f" and not np.isfinite(movie).all():
+        bad = int((~np.isfinite(movie)).sum())
+        raise InputError(
+            f"movie: {bad} values are NaN or infinite; replace or crop them, they are no counts"
+        )
+    if movie.min() < 0:
+        raise InputError(
+            f"movie: the smallest value is {movie.min():g}, but counts are never negative; "
+            f"undo the background subtraction or gain correction"
+        )
+    if movie.dtype.kind == "f" and (movie != np.rint(movie)).any():
+        raise InputError(
+            "movie: values are not whole numbers, so they are not electron counts; "
+            "give the counted frames, or divide by the gain and round where that is exact"
+        )
+    if not movie.any():
+        raise InputError("movie: every value is 0, no electron was recorded")
+    if movie.max() > 1_000_000:
+        raise InputError(
+            f"movie: the largest value is {movie.max():g}; counts above a million per pixel "
+            f"and frame are grey levels, not electrons"
+        )
+    return movie.astype(np.int32)
+
+
+def leave_one_out_mean(
+    frames: ArrayLike, *, sigma: tuple[float, float] | None = None
+) -> NDArray[np.float32]:
+    """Expected count of every pixel, from its neighbours in space and time without itself.
+
+    A Gaussian average whose centre weight g_0 is taken out:
+    m_i = (sum_j g_ij y_j - g_0 y_i) / (1 - g_0), normalised at the borders.
+
+    Parameters
+    ----------
+    frames : (t, y, x) array
+        Counts.
+    sigma : (float, float), optional
+        Width in time [frames] and in space [px]. By default the pair that predicts the left-out
+        pixels best, by their Poisson likelihood.
+
+    Returns
+    -------
+    (t, y, x) array of float32
+        Expected counts [e-/px], above 0.
+    """
+    movie = np.asarray(frames, dtype=np.float32)
+    if sigma is None:
+        sigma = best_smoothing(movie)
+    width = (sigma[0], sigma[1], sigma[1])
+
+    def smooth(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        return ndimage.gaussian_filter(values, width, mode="constant", truncate=3.0)
+
+    impulse = np.zeros([2 * int(3 * s + 0.5) + 1 for s in width], dtype=np.float32)
+    impulse[tuple(n // 2 for n in impulse.shape)] = 1
+    centre = float(smooth(impulse).max())
+    if centre > 0.999:
+        raise ValueError(f"sigma: a smoothing of {sigma} leaves no neighbours to average")
+    weight = smooth(np.ones_like(movie)) - centre
+    mean = (smooth(movie) - centre * movie) / weight
+    floor = 0.1 * float(movie.mean())
+    return np.maximum(mean, floor).astype(np.float32)
+
+
+def best_smoothing(frames: ArrayLike) -> tuple[float, float]:
+    """Return the widths (frames, pixels) that predict left-out pixels best.
+
+    Judged on the central 96 x 96 pixels of at most 64 frames.
+    """
+    movie = np.asarray(frames, dtype=np.float32)[:64]
+    (top, left) = (max(0, (n - 96) // 2) for n in movie.shape[1:])
+    movie = movie[:, top : top + 96, left : left + 96]
+    scores = {}
+    for sigma in [(t, s) for t in _SIGMAS_T for s in _SIGMAS_XY if (t or s)]:
+        mean = leave_one_out_mean(movie, sigma=sigma)
+        scores[sigma] = float((movie * np.log(mean) - mean).mean())
+    return max(scores, key=lambda sigma: scores[sigma])
+
+
+def histogram_by_mean(counts: ArrayLike, mean: ArrayLike, *, bins: int = 10) -> Histogram:
+    """How often each count occurs, in classes of equal size by the expected count.
+
+    Returns
+    -------
+    (bins, largest count + 1) array of int
+        Rows in the order of the mean.
+    """
+    k, m = np.asarray(counts).reshape(-1), np.asarray(mean).reshape(-1)
+    edges = np.quantile(m, np.linspace(0, 1, bins + 1)[1:-1])
+    width = int(k.max()) + 1
+    joint = np.digitize(m, edges) * width + k
+    table = np.bincount(joint, minlength=bins * width).reshape(bins, width)
+    return table[table.sum(1) > 0]
+
+
+def moments(histogram: Histogram) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and variance of the counts of each row."""
+    k = np.arange(histogram.shape[1])
+    n = histogram.sum(1)
+    mean = histogram @ k / n
+    return mean, (histogram @ k**2 / n - mean**2) * n / np.maximum(n - 1, 1)
+
+
+def autocorrelation(frames: ArrayLike, *, reach: int = 3) -> NDArray[np.float64]:
+    """Spatial autocorrelation of the noise, from differences of consecutive frames.
+
+    What stays still cancels in the difference, the noise does not.
+
+    Returns
+    -------
+    (2 reach + 1, 2 reach + 1) array
+        Correlation at shifts -reach ... reach in y and x; 1 in the middle. Its standard error
+        where the noise is white is 1 / sqrt(number of differences).
+    """
+    d = np.diff(np.asarray(frames, dtype=np.float32), axis=0)
+    d -= d.mean()
+    height, width = d.shape[1:]
+    result = np.zeros((2 * reach + 1, 2 * reach + 1))
+    variance = float((d * d).mean())
+    for dy in range(reach + 1):
+        for dx in range(-reach, reach + 1):
+            a = d[:, dy:, max(0, dx) : width + min(0, dx)]
+            b = d[:, : height - dy, max(0, -dx) : width - max(0, dx)]
+            value = float((a * b).mean()) / variance
+            result[reach + dy, reach + dx] = result[reach - dy, reach - dx] = value
+    return result
+
+
+def temporal_correlation(frames: ArrayLike) -> float:
+    """Correlation of a pixel's noise with its noise one frame later.
+
+    From products of consecutive differences: r = <d_t d_{t+1}> / <d_t^2> is -1/2 where frames
+    are independent, and rho = (1 + 2 r) / (2 + 2 r) where only neighbours are correlated. Needs
+    three frames; nan for fewer.
+    """
+    d = np.diff(np.asarray(frames, dtype=np.float32), axis=0)
+    if len(d) < 2:
+        return float("nan")
+    r = float((d[1:] * d[:-1]).mean() / (d * d).mean())
+    return (1 + 2 * r) / (2 + 2 * r)
+
+
+def flattest_box(frames: ArrayLike, *, size: int = 16) -> tuple[slice, slice]:
+    """Return the square of `size` pixels whose time average varies least: the best guess of vacuum.
+
+    Returns
+    -------
+    (slice, slice)
+        Rows and columns.
+    """
+    average = ndimage.gaussian_filter(np.asarray(frames).mean(0, dtype=np.float64), 2.0)
+    size = min(size, *average.shape)
+    local = ndimage.uniform_filter(average, size)
+    spread = ndimage.uniform_filter(average**2, size) - local**2
+    half = size // 2
+    inner = spread[half : spread.shape[0] - half + 1, half : spread.shape[1] - half + 1]
+    y, x = np.unravel_index(int(inner.argmin()), inner.shape)
+    return slice(int(y), int(y) + size), slice(int(x), int(x) + size)
+
+
+@dataclass(frozen=True)
+class GTest:
+    """A likelihood-ratio test of goodness of fit: G = 2 sum O log(O / E)."""
+
+    statistic: float
+    degrees_of_freedom: int
+    p_value: float
+    observed: Histogram
+    expected: NDArray[np.float64]
+
+
+def g_test(histogram: Histogram, model: CountModel) -> GTest:
+    """Test whether counts sorted by their mean follow a detector.
+
+    The mean of every row is taken from the row itself, so that only the *shape* of P(k | mean)
+    is tested. Counts so rare that fewer than 5 are expected in a row are pooled with their
+    neighbour, in all rows.
+
+    Parameters
+    ----------
+    histogram : (bins, counts) array
+        As `histogram_by_mean` makes it, of frames to which the model was *not* fitted.
+    model : CountModel
+        A detector.
+    """
+    mean, _ = moments(histogram)
+    pixels = histogram.sum(1, keepdims=True)
+    largest = max(histogram.shape[1] - 1, 4)
+    observed = np.pad(histogram, ((0, 0), (0, largest + 1 - histogram.shape[1])))
+    expected = pixels * model.table(mean, largest)
+    expected[:, -1] += np.maximum(pixels[:, 0] - expected.sum(1), 0)
+    while observed.shape[1] > 2 and expected[:, -1].min() < 5:
+        observed, expected = _pool(observed, -1), _pool(expected, -1)
+    while observed.shape[1] > 2 and expected[:, 0].min() < 5:
+        observed, expected = _pool(observed, 0), _pool(expected, 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        terms = special.xlogy(observed, observed / expected)
+    statistic = 2 * float(terms.sum())
+    degrees = len(observed) * (observed.shape[1] - 2)
+    p_value = float(stats.chi2.sf(statistic, degrees)) if degrees else float("nan")
+    return GTest(statistic, degrees, p_value, observed, expected)
+
+
+def _pool(table: NDArray[Any], end: int) -> NDArray[Any]:
+    """Add the first (end 0) or last (end -1) column to its neighbour."""
+    if end == 0:
+        return np.concatenate([table[:, :1] + table[:, 1:2], table[:, 2:]], axis=1)
+    return np.concatenate([table[:, :-2], table[:, -2:-1] + table[:, -1:]], axis=1)

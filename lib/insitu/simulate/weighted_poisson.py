@@ -1,0 +1,116 @@
+"""The weighted Poisson family: counts whose probabilities are tilted by one weight each.
+
+P(k | theta) = w_k theta^k / (k! Z(theta)). Weights of 1 are the Poisson distribution; a factor
+c b^k in the weights changes nothing, so they are kept with w_0 = w_1 = 1 [1]_.
+
+References
+----------
+.. [1] J. del Castillo and M. Perez-Casany, Ann. Inst. Stat. Math. 50 (1998) 567.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import gammaln, softmax
+
+from insitu import InputError
+
+Array = NDArray[np.float64]
+
+
+def gauge(log_w: Array) -> Array:
+    """The same detector, with w_0 = w_1 = 1."""
+    return log_w - log_w[0] - np.arange(len(log_w)) * (log_w[1] - log_w[0])
+
+
+def extended(log_w: Array, most: int, first: int = 0) -> Array:
+    """Log-weights of the counts 0 ... `most` from those of `first` and the following ones."""
+    low, high = (min(0.0, float(np.diff(edge, 2)[0])) for edge in (log_w[:3], log_w[-3:]))
+    before = np.arange(first, 0, -1)
+    after = np.arange(1, most - first - len(log_w) + 2)
+    slope_low, slope_high = log_w[0] - log_w[1], log_w[-1] - log_w[-2]
+    head = log_w[0] + slope_low * before + low * before * (before + 1) / 2
+    tail = log_w[-1] + slope_high * after + high * after * (after + 1) / 2
+    return gauge(np.concatenate([head, log_w, tail])[: most + 1])
+
+
+def probabilities(log_w: Array, log_theta: Array) -> Array:
+    """P(k | theta), shape (theta, k); log theta = -inf means that nothing ever arrives."""
+    k = np.arange(len(log_w))
+    with np.errstate(invalid="ignore"):
+        tilt = np.where(k > 0, k * log_theta[:, None], 0.0)
+    return np.asarray(softmax(log_w - gammaln(k + 1.0) + tilt, axis=1))
+
+
+def log_theta(log_w: Array, mean: Array) -> Array:
+    """Solve sum_k k P(k | theta) = mean for log theta, by bisection (monotone, so it is safe)."""
+    k = np.arange(len(log_w))
+    low, high = np.full(mean.shape, -30.0), np.full(mean.shape, 30.0)
+    while ((probabilities(log_w, high) @ k) < mean).any():
+        high += 30.0
+        if high[0] > 3000:
+            raise ValueError(
+                f"a mean of {mean.max():g} e-/px is more than a detector that counts to "
+                f"{k[-1]} can give"
+            )
+    for _ in range(64):
+        middle = (low + high) / 2
+        above = probabilities(log_w, middle) @ k > mean
+        high, low = np.where(above, middle, high), np.where(above, low, middle)
+    return np.where(mean > 0, (low + high) / 2, -np.inf)
+
+
+def fit_weights(histogram: NDArray[np.int64]) -> tuple[Array, tuple[float, float]]:
+    """Fit the weights to how often each count was seen, in several bins of different mean.
+
+    Parameters
+    ----------
+    histogram : (bins, counts) array of int
+        As `noise.histogram_by_mean` makes it.
+
+    Returns
+    -------
+    log_weights : array
+        log w_k for k = 0 ... the largest count that was seen 200 times.
+    mean_range : (float, float)
+        Smallest and largest mean of a bin [e-/px].
+
+    Raises
+    ------
+    InputError
+        If fewer than three neighbouring counts were seen 200 times.
+
+    Notes
+    -----
+    In bin b the model is log P(k | b) = log w_k + k log theta_b - log k! - log Z_b. That is a
+    log-linear model of the table of bins by counts: its maximum-likelihood solution has the
+    mean of every bin and the total of every count as in the data, and is found by iterative
+    scaling [2]_. Counts seen less than 200 times are left to `extended`.
+
+    References
+    ----------
+    .. [2] J. N. Darroch and D. Ratcliff, Ann. Math. Stat. 43 (1972) 1470.
+    """
+    k = np.arange(histogram.shape[1])
+    pixels = histogram.sum(1)
+    mean = histogram @ k / pixels
+    total = histogram.sum(0)
+    seen = np.flatnonzero(total >= 200)
+    if len(seen) < 3 or seen[-1] - seen[0] + 1 != len(seen):
+        raise InputError(
+            f"the counts {seen.tolist()} are all that occur 200 times or more: at least "
+            f"three neighbouring values are needed to fit a detector; use more frames"
+        )
+    most = int(max(k[-1], mean.max() + 12 * np.sqrt(mean.max() + 1)))
+    log_w = np.zeros(len(seen))
+    for _ in range(500):
+        extended = extended(log_w, most, first=int(seen[0]))
+        p = probabilities(extended, log_theta(extended, mean))
+        step = np.log(total[seen] / (pixels @ p)[seen])
+        log_w += step
+        if np.abs(step).max() < 1e-9:
+            break
+    weights = extended(log_w, int(seen[-1]), first=int(seen[0]))
+    span = (float(mean.min()), float(mean.max()))
+    return weights, span
