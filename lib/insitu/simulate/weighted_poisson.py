@@ -105,8 +105,8 @@ def fit_weights(histogram: NDArray[np.int64]) -> tuple[Array, tuple[float, float
     most = int(max(k[-1], mean.max() + 12 * np.sqrt(mean.max() + 1)))
     log_w = np.zeros(len(seen))
     for _ in range(500):
-        extended = extended(log_w, most, first=int(seen[0]))
-        p = probabilities(extended, log_theta(extended, mean))
+        weights = extended(log_w, most, first=int(seen[0]))
+        p = probabilities(weights, log_theta(weights, mean))
         step = np.log(total[seen] / (pixels @ p)[seen])
         log_w += step
         if np.abs(step).max() < 1e-9:

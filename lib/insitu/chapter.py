@@ -1,0 +1,346 @@
+"""A chapter's parameters, results and provenance.
+
+The parameters cell of a notebook is its own declaration: one annotated line for each parameter,
+with the meaning, the unit and the allowed values in the comment.
+
+    dose: float = 8.0  # electrons per square angstrom and frame [e-/A^2]; 0.01 to 10000
+    device: str = "auto"  # where to compute; one of auto, cpu, cuda
+
+`start` checks the values against it and shows them as a card; `Page.finish` writes the results.
+"""
+
+from __future__ import annotations
+
+import ast
+import html
+import io
+import json
+import math
+import os
+import platform
+import re
+import shlex
+import sys
+import time
+import tokenize
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from IPython.display import HTML, display
+
+from insitu import InputError, fetch
+
+_TYPES: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
+_PACKAGES = ("insitu-book", "torch", "numpy", "scipy", "matplotlib")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One line of the parameters cell."""
+
+    name: str
+    type: str
+    default: Any
+    help: str
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+
+    @property
+    def allowed(self) -> str:
+        """The allowed values in words."""
+        if self.choices:
+            return "one of " + ", ".join(self.choices)
+        if self.low is not None and self.high is not None:
+            return f"{self.low:g} to {self.high:g}"
+        return {"bool": "true or false", "str": "any text"}.get(self.type, f"any {self.type}")
+
+    def check(self, value: Any) -> Any:
+        """Return the value in its type.
+
+        Raises
+        ------
+        InputError
+            With the parameter's name, the value and what is allowed.
+        """
+        expected = _TYPES[self.type]
+        if expected is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if type(value) is not expected:
+            raise InputError(
+                f"{self.name}: expected {self.type}, got {value!r}; allowed: {self.allowed}"
+            )
+        outside = (
+            self.low is not None
+            and self.high is not None
+            and not self.low <= float(value) <= self.high  # NaN is outside
+        )
+        if outside or (self.choices and value not in self.choices):
+            raise InputError(f"{self.name}: got {value!r}; allowed: {self.allowed}")
+        return value
+
+    def parse(self, text: str) -> Any:
+        """Return the checked value of a text from the command line."""
+        if self.type == "str":
+            return self.check(text)
+        if self.type == "bool":
+            return self.check({"true": True, "false": False}.get(text.lower(), text))
+        try:
+            return self.check(_TYPES[self.type](text))
+        except ValueError as error:
+            if isinstance(error, InputError):
+                raise
+            return self.check(text)
+
+
+def parse_parameters(source: str) -> dict[str, Parameter]:
+    """Read the declarations of a parameters cell.
+
+    Raises
+    ------
+    ValueError
+        If a line is anything else than `name: type = value  # meaning; allowed`.
+    """
+    comments = {
+        token.start[0]: token.string.lstrip("# ")
+        for token in tokenize.generate_tokens(io.StringIO(source).readline)
+        if token.type == tokenize.COMMENT
+    }
+    declared = {}
+    for node in ast.parse(source).body:
+        if not (
+            isinstance(node, ast.AnnAssign)
+            and isinstance(node.target, ast.Name)
+            and isinstance(node.annotation, ast.Name)
+            and node.annotation.id in _TYPES
+            and node.value is not None
+            and node.lineno in comments
+        ):
+            raise ValueError(
+                f"line {node.lineno} of the parameters cell: expected "
+                f"'name: int, float, str or bool = value  # meaning; allowed values'"
+            )
+        text, _, allowed = comments[node.lineno].partition(";")
+        number = r"([-+]?[\d.]+(?:e[-+]?\d+)?)"
+        span = re.fullmatch(rf"\s*{number} to {number}\s*", allowed)
+        choices = re.fullmatch(r"\s*one of (.+)", allowed)
+        name = node.target.id
+        declared[name] = Parameter(
+            name=name,
+            type=node.annotation.id,
+            default=ast.literal_eval(node.value),
+            help=text.strip(),
+            low=float(span[1]) if span else None,
+            high=float(span[2]) if span else None,
+            choices=tuple(c.strip() for c in choices[1].split(",")) if choices else (),
+        )
+    return declared
+
+
+def check_names(given: Mapping[str, Any], declared: Mapping[str, Parameter]) -> None:
+    """Refuse names that are no parameters.
+
+    Raises
+    ------
+    InputError
+        With the known names.
+    """
+    unknown = [name for name in given if name not in declared]
+    if unknown:
+        raise InputError(
+            f"unknown parameter {', '.join(unknown)}; this chapter knows {', '.join(declared)}"
+        )
+
+
+def start(name: str, namespace: dict[str, Any]) -> Page:
+    """Check the parameters of a chapter and show them as a card.
+
+    Parameters
+    ----------
+    name : str
+        File name of the notebook without its ending.
+    namespace : dict
+        The notebook's `globals()`. Values are put back in their declared type.
+
+    Raises
+    ------
+    InputError
+        On an unknown name, a wrong type, or a value that is not allowed.
+    """
+    history = [str(cell) for cell in namespace.get("In", [])]
+    declared: dict[str, Parameter] = {}
+    for source in reversed(history):
+        if "output_dir: str" in source:
+            declared = parse_parameters(source)
+            break
+    if not declared:
+        raise InputError("run the parameters cell first, it is the second cell of the page")
+    injected = [source for source in history if source.startswith("# Parameters")]
+    for source in injected:
+        targets = [
+            t for n in ast.parse(source).body if isinstance(n, ast.Assign) for t in n.targets
+        ]
+        check_names({t.id: None for t in targets if isinstance(t, ast.Name)}, declared)
+    values = {key: p.check(namespace[key]) for key, p in declared.items()}
+    namespace.update(values)
+    page = Page(name, declared, values)
+    display(HTML(_card(name, declared, values)))
+    return page
+
+
+class Page:
+    """A running chapter: its device, its random generators, and where its results go."""
+
+    def __init__(
+        self, name: str, declared: Mapping[str, Parameter], values: Mapping[str, Any]
+    ) -> None:
+        self.name = name
+        self.values = dict(values)
+        self.device = _device(self.values.get("device", "auto"))
+        seed = int(self.values.get("seed", 0))
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+        self.rng = np.random.default_rng(seed)
+        self.folder = output_folder(name, self.values.get("output_dir", ""))
+        self.not_default = {k: v for k, v in values.items() if v != declared[k].default}
+        self.incomplete = ""  # why this run does not show all that the page is about
+        self._begin = time.perf_counter()
+
+    def write(self, name: str, writer: Callable[[Path], Any]) -> Path:
+        """Write a file into the output folder, under a temporary name until it is whole.
+
+        Raises
+        ------
+        InputError
+            If the name leads out of the folder, or the disk is full or not writable.
+        """
+        path = (self.folder / name).resolve()
+        if self.folder.resolve() not in path.parents:
+            raise InputError(f"{name} lies outside of output_dir {self.folder}")
+        unfinished = path.with_name(f".part-{path.name}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            writer(unfinished)
+            unfinished.replace(path)
+        except OSError as error:
+            unfinished.unlink(missing_ok=True)
+            raise InputError(
+                f"{path} could not be written ({error.strerror or error}); free some space or "
+                f"choose another output_dir"
+            ) from None
+        return path
+
+    def finish(self, results: Mapping[str, float]) -> None:
+        """Write results.json and run.json, and make every result available to the text.
+
+        Raises
+        ------
+        ValueError
+            If a result is not a finite number.
+        """
+        numbers = {key: float(value) for key, value in results.items()}
+        bad = [key for key, value in numbers.items() if not math.isfinite(value)]
+        if bad:
+            raise ValueError(f"results that are no finite numbers: {', '.join(bad)}")
+        run = {
+            "chapter": self.name,
+            "parameters": self.values,
+            "device": device_name(self.device),
+            "seconds": round(time.perf_counter() - self._begin, 1),
+            "peak_memory_mb": round(peak_memory() / 1e6),
+            "versions": versions(),
+            "data": fetch.files_read(),
+            "incomplete": self.incomplete,
+        }
+        for name, record in (("results.json", numbers), ("run.json", run)):
+            text = json.dumps(record, indent=1) + "\n"
+            self.write(name, partial(Path.write_text, data=text))
+        for key, value in numbers.items():
+            glue(key, value)
+        rows = "".join(
+            f"<tr><td><code>{html.escape(k)}</code></td><td>{v:.6g}</td></tr>"
+            for k, v in numbers.items()
+        )
+        display(HTML(f'<table class="insitu-results"><tbody>{rows}</tbody></table>'))
+
+
+def glue(name: str, value: float | str) -> None:
+    """Keep a value under a name, for `{glue:text}` in the text of the page."""
+    text = value if isinstance(value, str) else repr(float(value))
+    prefix = "application/papermill.record/"
+    display(
+        {prefix + "text/plain": text},
+        raw=True,
+        metadata={"scrapbook": {"name": name, "mime_prefix": prefix}},
+    )
+
+
+def output_folder(name: str, output_dir: str) -> Path:
+    """Where a chapter writes: `output_dir`, or _results/<chapter> in the book's folder."""
+    if output_dir:
+        return Path(output_dir).expanduser()
+    base = fetch.ROOT if (fetch.ROOT / "notebooks").is_dir() else Path.cwd()
+    return base / "_results" / name
+
+
+def peak_memory() -> int:
+    """Largest memory that this process has held [bytes]."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
+        if found:
+            return int(found[1]) * 1024
+    info = psutil.Process().memory_info()
+    if hasattr(info, "peak_wset"):  # Windows
+        return int(info.peak_wset)
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak if sys.platform == "darwin" else peak * 1024)
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that numbers depend on."""
+    return {"python": platform.python_version()} | {p: metadata.version(p) for p in _PACKAGES}
+
+
+def device_name(device: torch.device) -> str:
+    """The device in words."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return (
+        f"CPU, {len(os.sched_getaffinity(0)) if sys.platform == 'linux' else os.cpu_count()} cores"
+    )
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("device: got 'cuda', but torch finds no GPU here; use auto or cpu")
+    return torch.device(name)
+
+
+def _card(name: str, declared: Mapping[str, Parameter], values: Mapping[str, Any]) -> str:
+    rows = "".join(
+        f"<tr><td><code>{key}</code></td>"
+        f"<td><code>{html.escape(repr(values[key]))}</code>"
+        f"{'' if values[key] == p.default else ' (changed)'}</td>"
+        f"<td>{html.escape(p.help)}</td><td>{html.escape(p.allowed)}</td></tr>"
+        for key, p in declared.items()
+    )
+    changed = {k: v for k, v in values.items() if v != declared[k].default}
+    example = changed or {next(iter(declared)): values[next(iter(declared))]}
+    options = " ".join(f"-p {k} {shlex.quote(str(v))}" for k, v in example.items())
+    line = f"papermill notebooks/{name}.ipynb out.ipynb {options}"
+    return (
+        '<div class="insitu-card"><table><thead><tr><th>parameter</th><th>value</th>'
+        f"<th>meaning</th><th>allowed</th></tr></thead><tbody>{rows}</tbody></table>"
+        f"<p>Run this page with your own values:</p><pre>{html.escape(line)}</pre></div>"
+    )

@@ -1,0 +1,270 @@
+"""Figures of a page: `show` with a text for those who cannot see them, grey levels that can be
+compared, scale bars, and the scrubber.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ipywidgets as widgets
+import matplotlib.pyplot as plt
+import numpy as np
+from IPython.display import display
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+
+# Okabe and Ito's colours, which people with colour blindness can tell apart
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+
+STYLE: Any = {
+    "figure.constrained_layout.use": True,
+    "figure.dpi": 100,
+    "savefig.dpi": 150,
+    "font.size": 10,
+    "axes.prop_cycle": plt.cycler(color=COLOURS),
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": False,
+    "image.cmap": "gray",
+    "image.interpolation": "nearest",
+    "legend.frameon": False,
+}
+plt.rcParams.update(STYLE)
+
+
+def show(figure: Figure, *, alt: str) -> None:
+    """Put a figure on the page and close it.
+
+    Parameters
+    ----------
+    figure : Figure
+        A matplotlib figure.
+    alt : str
+        What is to be seen, in a sentence or two, for readers who cannot see it.
+
+    Raises
+    ------
+    ValueError
+        If `alt` says too little.
+    """
+    if len(alt.split()) < 4:
+        raise ValueError(f"alt: say in a sentence what the figure shows, got {alt!r}")
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", facecolor="white", metadata={"Software": None})
+    plt.close(figure)
+    png = base64.b64encode(stream.getvalue()).decode()
+    display({"image/png": png, "text/plain": alt}, raw=True, metadata={"image/png": {"alt": alt}})
+
+
+def panels(
+    images: Mapping[str, ArrayLike],
+    *,
+    pixel_size: float,
+    limits: tuple[float, float] | None = None,
+    label: str = "electrons per pixel",
+    columns: int = 4,
+    width: float = 2.6,
+) -> Figure:
+    """Images side by side with the same grey levels, one colour bar, and a scale bar.
+
+    Parameters
+    ----------
+    images : mapping
+        Title and (y, x) array of each panel.
+    pixel_size : float
+        [A].
+    limits : (float, float), optional
+        Values drawn black and white; by default the smallest value of all panels and the one
+        that 0.5 % of their pixels pass. Values outside are marked by the colour bar's points.
+    """
+    arrays = {title: np.asarray(image, dtype=float) for title, image in images.items()}
+    low, high = limits or grey_limits(list(arrays.values()))
+    columns = min(columns, len(arrays))
+    rows = -(-len(arrays) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(width * columns + 0.9, (width + 0.25) * rows), squeeze=False
+    )
+    for axis in axes.flat:
+        axis.axis("off")
+    drawn: Any = None
+    for axis, (title, image) in zip(axes.flat, arrays.items(), strict=False):
+        drawn = axis.imshow(image, vmin=low, vmax=high, cmap="gray")
+        axis.set_title(title, fontsize=10)
+        scale_bar(axis, pixel_size)
+    everything = np.concatenate([a.ravel() for a in arrays.values()])
+    beyond = (bool(everything.min() < low), bool(everything.max() > high))
+    extend = {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}[beyond]
+    figure.colorbar(drawn, ax=axes, label=label, extend=extend, shrink=0.9, pad=0.02)
+    return figure
+
+
+def grey_limits(images: Sequence[NDArray[Any]]) -> tuple[float, float]:
+    """Grey levels that serve several images: the smallest value, and the 99.5th percentile."""
+    values = np.concatenate([np.asarray(a, dtype=float).ravel() for a in images])
+    low, high = float(values.min()), float(np.percentile(values, 99.5))
+    return low, high if high > low else low + 1.0
+
+
+def scale_bar(axis: Axes, pixel_size: float) -> None:
+    """Draw a bar of a round length near a quarter of the image's width; `pixel_size` in A."""
+    left, right = axis.get_xlim()
+    length, text = _bar_length(abs(right - left) * pixel_size)
+    bar = AnchoredSizeBar(
+        axis.transData, length / pixel_size, text, "lower left", pad=0.3, sep=3, frameon=True,
+        color="black", fontproperties={"size": 8}, size_vertical=abs(right - left) / 100,
+    )  # fmt: skip
+    bar.patch.set(alpha=0.75, linewidth=0)
+    axis.add_artist(bar)
+
+
+def _bar_length(field: float) -> tuple[float, str]:
+    """A round length [A] near a quarter of the field, and its label."""
+    target = field / 4
+    power = 10.0 ** np.floor(np.log10(target))
+    length = float(max(m * power for m in (1, 2, 5) if m * power <= target * 1.001))
+    return length, f"{length / 10:g} nm" if length >= 10 else f"{length:g} \u00c5"
+
+
+def scrubber(
+    movies: Mapping[str, ArrayLike],
+    *,
+    labels: Sequence[str],
+    alt: str,
+    pixel_size: float,
+    limits: tuple[float, float] | None = None,
+    zoom: int = 3,
+) -> widgets.VBox:
+    """Movies side by side with a slider: alive in a notebook, and on the static page too.
+
+    With a kernel it is an ipywidgets slider. The same output holds plain HTML with all frames in
+    one sheet: a range input, worked by mouse or arrow keys, shows one of them; without scripts,
+    and in print, the whole sheet is seen.
+
+    Parameters
+    ----------
+    movies : mapping
+        Title and (t, y, x) array of each movie, all of one shape.
+    labels : sequence of str
+        What to say of each frame, such as its time.
+    alt : str
+        What is to be seen.
+    pixel_size : float
+        [A].
+    limits : (float, float), optional
+        Values drawn black and white, the same for all.
+    zoom : int
+        Screen pixels for each pixel of the movies, where there is room.
+
+    Returns
+    -------
+    VBox
+        The live slider and its image; it is already displayed.
+    """
+    arrays = [np.asarray(m, dtype=float) for m in movies.values()]
+    if len({a.shape for a in arrays}) != 1 or len(labels) != len(arrays[0]):
+        raise ValueError(
+            f"movies: expected one shape and one label a frame, got shapes "
+            f"{[a.shape for a in arrays]} and {len(labels)} labels"
+        )
+    low, high = limits or grey_limits(arrays)
+    gap = 4
+    joined = np.concatenate([np.pad(a, ((0, 0), (0, 0), (0, gap)), constant_values=high)
+                             for a in arrays], axis=2)[:, :, :-gap]  # fmt: skip
+    grey = np.rint(np.clip((joined - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+    count, height, width = grey.shape
+    slider = widgets.IntSlider(value=0, min=0, max=count - 1, description="frame")
+    picture = widgets.Image(value=_png(grey[0]), format="png", width=width * zoom)
+    note = widgets.Label(value=labels[0])
+
+    def turn(change: Mapping[str, Any]) -> None:
+        picture.value = _png(grey[change["new"]])
+        note.value = labels[change["new"]]
+
+    slider.observe(turn, names="value")
+    live = widgets.VBox([widgets.Label(value=" | ".join(movies)), picture, slider, note])
+    columns = min(count, max(1, round((count * height / width) ** 0.5)))
+    rows = -(-count // columns)
+    sheet = np.full((rows * height, columns * width), 255, dtype=np.uint8)
+    for index, frame in enumerate(grey):
+        row, column = divmod(index, columns)
+        sheet[row * height : (row + 1) * height, column * width : (column + 1) * width] = frame
+    length, text = _bar_length(arrays[0].shape[2] * pixel_size)
+    page = _SCRUBBER.format(
+        png=base64.b64encode(_png(sheet)).decode(),
+        alt=html.escape(alt, quote=True),
+        titles="".join(f"<span>{html.escape(t)}</span>" for t in movies),
+        labels=html.escape(json.dumps(list(labels)), quote=True),
+        first=html.escape(labels[0]),
+        last=count - 1,
+        columns=columns,
+        aspect=f"{width}/{height}",
+        width=width * zoom,
+        bar=f"{100 * length / pixel_size / width:.2f}",
+        bar_text=text,
+    )
+    bundle = live._repr_mimebundle_()
+    bundle = dict(bundle[0] if isinstance(bundle, tuple) else bundle or {})
+    bundle["text/html"] = page
+    bundle["text/plain"] = alt
+    display(bundle, raw=True)
+    return live
+
+
+def _png(image: NDArray[np.uint8]) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, "PNG", optimize=True)
+    return stream.getvalue()
+
+
+_SCRUBBER = """\
+<figure class="insitu-scrubber" data-labels="{labels}" data-columns="{columns}">
+<style>
+.insitu-scrubber {{ margin: 0 0 1em; max-width: {width}px; }}
+.insitu-scrubber .titles {{ display: flex; }}
+.insitu-scrubber .titles span {{ flex: 1; text-align: center; }}
+.insitu-scrubber .view {{ position: relative; overflow: hidden; }}
+.insitu-scrubber img {{ width: 100%; image-rendering: pixelated; display: block; }}
+.insitu-scrubber .bar, .insitu-scrubber .control {{ display: none; }}
+@media screen {{
+.insitu-scrubber.live .view {{ aspect-ratio: {aspect}; }}
+.insitu-scrubber.live img {{ position: absolute; max-width: none; width: calc(100% * {columns}); }}
+.insitu-scrubber.live .bar {{ display: block; position: absolute; left: 2%; bottom: 3%;
+  width: {bar}%; border-top: 3px solid #000; background: #fffc; color: #000;
+  font: 11px/1.3 sans-serif; text-align: center; }}
+.insitu-scrubber.live .control {{ display: flex; gap: 1em; align-items: center; flex-wrap: wrap; }}
+.insitu-scrubber input {{ flex: 1 1 12em; min-height: 2em; }}
+.insitu-scrubber output {{ min-width: 12em; }}
+}}
+</style>
+<div class="titles">{titles}</div>
+<div class="view"><img class="dark-light" alt="{alt}" src="data:image/png;base64,{png}">
+<div class="bar">{bar_text}</div></div>
+<label class="control">frame <input type="range" min="0" max="{last}" value="0" step="1">
+<output>{first}</output></label>
+<script>
+(function () {{
+  document.querySelectorAll(".insitu-scrubber:not(.live)").forEach(function (figure) {{
+    var labels = JSON.parse(figure.dataset.labels), columns = Number(figure.dataset.columns);
+    var image = figure.querySelector("img"), input = figure.querySelector("input");
+    function turn() {{
+      var i = Number(input.value);
+      image.style.left = -100 * (i % columns) + "%";
+      image.style.top = -100 * Math.floor(i / columns) + "%";
+      input.setAttribute("aria-valuetext", labels[i]);
+      figure.querySelector("output").textContent = labels[i];
+    }}
+    input.addEventListener("input", turn);
+    figure.classList.add("live");
+    turn();
+  }});
+}})();
+</script>
+</figure>"""
