@@ -70,18 +70,16 @@ class Parameter:
         InputError
             With the parameter's name, the value and what is allowed.
         """
-        expected = _TYPES[self.type]
+        expected: Any = _TYPES[self.type]
         if expected is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         if type(value) is not expected:
             raise InputError(
                 f"{self.name}: expected {self.type}, got {value!r}; allowed: {self.allowed}"
             )
-        outside = (
-            self.low is not None
-            and self.high is not None
-            and not self.low <= float(value) <= self.high  # NaN is outside
-        )
+        outside = False
+        if self.low is not None and self.high is not None:
+            outside = not self.low <= value <= self.high  # NaN is outside
         if outside or (self.choices and value not in self.choices):
             raise InputError(f"{self.name}: got {value!r}; allowed: {self.allowed}")
         return value
@@ -296,7 +294,7 @@ def peak_memory() -> int:
         found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
         if found:
             return int(found[1]) * 1024
-    info = psutil.Process().memory_info()
+    info: Any = psutil.Process().memory_info()
     if hasattr(info, "peak_wset"):  # Windows
         return int(info.peak_wset)
     import resource
