@@ -154,6 +154,8 @@ class Categorical:
         Largest mean that can be asked for [e-/px].
     mean_range : (float, float), optional
         The means from which the weights were fitted [e-/px]; outside is extrapolation.
+    extend : bool
+        False if counts above K are impossible.
 
     Notes
     -----
@@ -168,6 +170,7 @@ class Categorical:
         *,
         max_mean: float = 8.0,
         mean_range: tuple[float, float] | None = None,
+        extend: bool = True,
     ) -> None:
         weights = np.asarray(log_weights, dtype=np.float64)
         if weights.ndim != 1 or len(weights) < 3 or not np.isfinite(weights).all():
@@ -180,6 +183,7 @@ class Categorical:
         self.log_weights = gauge(weights)
         self.max_mean = float(max_mean)
         self.mean_range = mean_range
+        self.extend = extend
         self._nodes = int(np.ceil(max_mean / _STEP)) + 1  # one more, for interpolation
         grid = np.arange(self._nodes + 1) * _STEP
         most = int(np.ceil(grid[-1] + 12 * np.sqrt(grid[-1] + 1)))
@@ -196,6 +200,8 @@ class Categorical:
         m = np.atleast_1d(np.asarray(means, float))
         most = max(largest, len(self.log_weights) - 1, int(m.max() + 12 * np.sqrt(m.max() + 1)))
         log_w = extended(self.log_weights, most)
+        if not self.extend:
+            log_w[len(self.log_weights) :] = -np.inf
         return probabilities(log_w, log_theta(log_w, m))[:, : largest + 1]
 
     def sample(self, intensity: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -243,9 +249,26 @@ class Categorical:
 
         return _by_blocks(evaluate, k, mean)
 
+    @property
+    def largest(self) -> int:
+        """Largest count that the detector can give, of the means up to `max_mean`."""
+        return self._width - 2
+
+    @classmethod
+    def sub_frames(cls, parts: int) -> Categorical:
+        """Return a detector that reads each frame in `parts` parts, a pixel counting once in each.
+
+        The counts are binomial: w_k = n! / ((n - k)! n^k) for k up to n, and 0 beyond.
+        """
+        if parts < 2:
+            raise ValueError(f"parts: expected 2 or more, got {parts}")
+        k = np.arange(parts + 1)
+        weights = gammaln(parts + 1) - gammaln(parts - k + 1) - k * np.log(parts)
+        return cls(weights, max_mean=0.95 * parts, extend=False)
+
     @classmethod
     def fit(
-        cls, frames: ArrayLike, *, bins: int = 10, mean: ArrayLike | None = None
+        cls, frames: ArrayLike, *, bins: int | None = None, mean: ArrayLike | None = None
     ) -> Categorical:
         """Fit the weights to a movie alone.
 
@@ -253,8 +276,9 @@ class Categorical:
         ----------
         frames : (t, y, x) array
             Counts.
-        bins : int
-            Number of classes of equal size into which pixels are sorted by their mean.
+        bins : int, optional
+            Number of bins into which pixels are sorted by their mean, as in
+            `noise.histogram_by_mean`.
         mean : (t, y, x) array, optional
             Expected count of each pixel, made without that pixel's own count; by default
             `noise.leave_one_out_mean(frames)`.
@@ -275,6 +299,7 @@ class Categorical:
             "log_weights": self.log_weights.tolist(),
             "max_mean": self.max_mean,
             "mean_range": self.mean_range,
+            "extend": self.extend,
             "provenance": provenance,
         }
         path = Path(path)
@@ -288,7 +313,12 @@ class Categorical:
         try:
             record = json.loads(Path(path).read_text())
             span = tuple(record["mean_range"]) if record["mean_range"] else None
-            return cls(record["log_weights"], max_mean=record["max_mean"], mean_range=span)
+            return cls(
+                record["log_weights"],
+                max_mean=record["max_mean"],
+                mean_range=span,
+                extend=bool(record["extend"]),
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is no saved Categorical: {error}") from None
 

@@ -17,6 +17,7 @@ from scipy.special import gammaln, softmax
 from insitu import InputError
 
 Array = NDArray[np.float64]
+_ENOUGH = 50  # a count seen less often says too little about its weight
 
 
 def gauge(log_w: Array) -> Array:
@@ -72,44 +73,52 @@ def fit_weights(histogram: NDArray[np.int64]) -> tuple[Array, tuple[float, float
     Returns
     -------
     log_weights : array
-        log w_k for k = 0 ... the largest count that was seen 200 times.
+        log w_k for k = 0 ... the largest count that was seen 50 times.
     mean_range : (float, float)
         Smallest and largest mean of a bin [e-/px].
 
     Raises
     ------
     InputError
-        If fewer than three neighbouring counts were seen 200 times.
+        If fewer than three neighbouring counts were seen 50 times.
 
     Notes
     -----
     In bin b the model is log P(k | b) = log w_k + k log theta_b - log k! - log Z_b. That is a
     log-linear model of the table of bins by counts: its maximum-likelihood solution has the
-    mean of every bin and the total of every count as in the data, and is found by iterative
-    scaling [2]_. Counts seen less than 200 times are left to `extended`.
-
-    References
-    ----------
-    .. [2] J. N. Darroch and D. Ratcliff, Ann. Math. Stat. 43 (1972) 1470.
+    mean of every bin and the total of every count as in the data. It is found by Newton's
+    method on the weights, the thetas following them. Counts seen less than 50 times are left
+    to `extended`.
     """
     k = np.arange(histogram.shape[1])
     pixels = histogram.sum(1)
     mean = histogram @ k / pixels
     total = histogram.sum(0)
-    seen = np.flatnonzero(total >= 200)
+    seen = np.flatnonzero(total >= _ENOUGH)
     if len(seen) < 3 or seen[-1] - seen[0] + 1 != len(seen):
         raise InputError(
-            f"the counts {seen.tolist()} are all that occur 200 times or more: at least "
+            f"the counts {seen.tolist()} are all that occur {_ENOUGH} times or more: at least "
             f"three neighbouring values are needed to fit a detector; use more frames"
         )
     most = int(max(k[-1], mean.max() + 12 * np.sqrt(mean.max() + 1)))
+    k = np.arange(most + 1)
+    # two weights only set the gauge: keep those of the commonest counts, solve for the others
+    free = np.sort(np.argsort(total[seen])[:-2])
+    column = seen[free]
     log_w = np.zeros(len(seen))
-    for _ in range(500):
+    for _ in range(100):
         weights = extended(log_w, most, first=int(seen[0]))
         p = probabilities(weights, log_theta(weights, mean))
-        step = np.log(total[seen] / (pixels @ p)[seen])
-        log_w += step
-        if np.abs(step).max() < 1e-9:
+        missing = total[column] - (pixels @ p)[column]
+        # minus the second derivative: the covariance of the counts' indicators e_k in each bin,
+        # less what the theta of the bin makes up for
+        centred = k - (p @ k)[:, None]
+        q = p[:, column]
+        along = q * centred[:, column] / np.sqrt((p * centred**2).sum(1, keepdims=True))
+        curvature = np.diag(pixels @ q) - (q.T * pixels) @ q - (along.T * pixels) @ along
+        step = np.linalg.solve(curvature, missing)
+        log_w[free] += np.clip(step, -1, 1)
+        if np.abs(step).max() < 1e-6:
             break
     weights = extended(log_w, int(seen[-1]), first=int(seen[0]))
     span = (float(mean.min()), float(mean.max()))

@@ -1,0 +1,191 @@
+"""What one should know of a movie's noise before trusting a denoiser with it, in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from insitu import InputError
+from insitu.simulate import noise
+from insitu.simulate.detector import Poisson
+
+LEVEL = 0.01  # of the G-test
+FANO_TOLERANCE = 0.02  # a Fano factor this near to 1 counts as Poisson
+FANO_OF_COUNTS = (0.2, 2.0)  # outside, values are grey levels rather than electrons
+CORRELATION = 0.02  # a smaller correlation of the noise does not matter to a denoiser
+_REACH = 3  # pixels
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One question, answered."""
+
+    question: str
+    answer: str  # in words
+    measured: str
+    threshold: str
+    good: bool
+
+
+def diagnose(
+    counts: ArrayLike,
+    mean: ArrayLike,
+    *,
+    pixel_size: float | None = None,
+    vacuum: tuple[slice, slice] | None = None,
+) -> list[Finding]:
+    """Answer five questions about a movie.
+
+    Parameters
+    ----------
+    counts : (t, y, x) array
+        As `noise.as_counts` returns it.
+    mean : (t, y, x) array
+        Expected counts, as `noise.leave_one_out_mean` returns them.
+    pixel_size : float, optional
+        [A].
+    vacuum : (slice, slice), optional
+        Rows and columns where there is no specimen; by default `noise.flattest_box`.
+
+    Returns
+    -------
+    list of Finding
+        Are they counts, are they Poisson, is the noise white in space, in time, and what is the
+        dose.
+    """
+    k = np.asarray(counts)
+    histogram = noise.histogram_by_mean(k, mean)
+    fano = _fano(histogram)
+    findings = [_are_counts(k, fano)]
+    if findings[0].good:
+        findings.append(_is_poisson(histogram, fano))
+    findings += [_is_white(k), _is_white_in_time(k)]
+    findings.append(_dose(k, pixel_size, vacuum or noise.flattest_box(k)))
+    return findings
+
+
+def _fano(histogram: noise.Histogram) -> np.ndarray:
+    mean, variance = noise.moments(histogram)
+    return variance / np.maximum(mean, 1e-9)
+
+
+def _are_counts(k: np.ndarray, fano: np.ndarray) -> Finding:
+    step = int(np.gcd.reduce(np.unique(k)))
+    low, high = FANO_OF_COUNTS
+    good = step == 1 and low < float(np.median(fano)) < high
+    if good:
+        answer = "Yes: whole numbers whose variance is near their mean."
+    elif step > 1:
+        answer = f"No: every value is a multiple of {step}; divide by it and look again."
+    else:
+        answer = "No: the variance does not go with the mean; these are grey levels."
+    return Finding(
+        "Are these electron counts?",
+        answer,
+        f"values 0 to {k.max()} in steps of {step}, Fano factor {np.median(fano):.2f}",
+        f"steps of 1, Fano factor {low:g} to {high:g}",
+        good,
+    )
+
+
+def _is_poisson(histogram: noise.Histogram, fano: np.ndarray) -> Finding:
+    test = noise.g_test(histogram, Poisson())
+    spread = f"{fano.min():.3f} to {fano.max():.3f}"
+    far = abs(float(np.median(fano)) - 1) > FANO_TOLERANCE
+    if not far:
+        answer = "Yes, as far as a denoiser is concerned."
+    elif np.median(fano) < 1:
+        answer = "No: sub-Poisson, counts spread less than their mean; electrons are missed."
+    else:
+        answer = "No: super-Poisson; one electron gives several counts, or the specimen moves."
+    return Finding(
+        "Is the noise Poisson?",
+        answer,
+        f"Fano factor {spread}; G-test p {_p(test.p_value)}",
+        f"Fano factor within {FANO_TOLERANCE:g} of 1 (rejected by the G-test where p < {LEVEL:g})",
+        not far,
+    )
+
+
+def _is_white(k: np.ndarray) -> Finding:
+    correlation = noise.autocorrelation(k, reach=_REACH)
+    correlation[_REACH, _REACH] = 0
+    largest = float(np.abs(correlation).max())
+    error = 1 / np.sqrt(k[1:].size)
+    limit = max(CORRELATION, 4 * error)
+    good = largest <= limit
+    return Finding(
+        "Is the noise independent from pixel to pixel?",
+        "Yes: a blind spot of one pixel is enough."
+        if good
+        else "No: neighbours share noise; a blind spot must hide them too.",
+        f"largest correlation {largest:.4f} within {_REACH} px",
+        f"at most {limit:.3f}",
+        good,
+    )
+
+
+def _is_white_in_time(k: np.ndarray) -> Finding:
+    rho = noise.temporal_correlation(k)
+    limit = max(CORRELATION, 4 / np.sqrt(k[2:].size or 1))
+    if np.isnan(rho):
+        answer, good = "Cannot be told from two frames.", False
+    else:
+        good = abs(rho) <= limit
+        answer = (
+            "Yes: a frame's neighbours carry fresh electrons."
+            if good
+            else "No: frames share noise (a lagging detector or interpolated frames)."
+        )
+    return Finding(
+        "Is it independent from frame to frame?",
+        answer,
+        f"correlation {rho:.4f}",
+        f"at most {limit:.3f}",
+        good,
+    )
+
+
+def _dose(k: np.ndarray, pixel_size: float | None, vacuum: tuple[slice, slice]) -> Finding:
+    rows, columns = vacuum
+    empty = k[:, rows, columns].astype(float)
+    mean, spread = float(empty.mean()), float(empty.std())
+    dose = f", {mean / pixel_size**2:.1f} e-/A^2" if pixel_size else "; pixel size not known"
+    return Finding(
+        "What is the dose in vacuum?",
+        f"{mean:.3f} electrons per pixel and frame{dose}; SNR {mean / max(spread, 1e-9):.2f}.",
+        f"{mean:.3f} +- {spread:.3f} e-/px in rows {rows.start} to {rows.stop}, "
+        f"columns {columns.start} to {columns.stop}",
+        "none",
+        True,
+    )
+
+
+def _p(value: float) -> str:
+    return "< 1e-6" if value < 1e-6 else f"= {value:.3g}"
+
+
+def parse_box(text: str, shape: tuple[int, int]) -> tuple[slice, slice] | None:
+    """Read 'y0:y1,x0:x1' in pixels; None for an empty text.
+
+    Raises
+    ------
+    InputError
+        If it is no box of at least 4 x 4 pixels inside the frames.
+    """
+    if not text.strip():
+        return None
+    try:
+        (y0, y1), (x0, x1) = ([int(n) for n in part.split(":")] for part in text.split(","))
+    except ValueError:
+        raise InputError(
+            f"vacuum: got {text!r}; give a box as y0:y1,x0:x1 in pixels, such as 0:20,0:100"
+        ) from None
+    if not (0 <= y0 <= y1 - 4 and y1 <= shape[0] and 0 <= x0 <= x1 - 4 and x1 <= shape[1]):
+        raise InputError(
+            f"vacuum: {text!r} is no box of at least 4 x 4 pixels within frames of "
+            f"{shape[0]} x {shape[1]}"
+        )
+    return slice(y0, y1), slice(x0, x1)
