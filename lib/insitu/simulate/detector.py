@@ -242,7 +242,7 @@ class Categorical:
 
         def evaluate(k: Tensor, m: Tensor) -> Tensor:
             node = (m.detach() * (1 / _STEP)).to(torch.int32)
-            index = (node * self._width).add_(k.clamp(max=self._width).to(torch.int32))
+            index = (node * self._width).add_(k.clamp(max=self._width - 1).to(torch.int32))
             low = table.index_select(0, index)
             high = table.index_select(0, index + self._width)
             return torch.log(torch.lerp(low, high, m * (1 / _STEP) - node))
