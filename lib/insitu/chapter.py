@@ -125,7 +125,9 @@ def parse_parameters(source: str) -> dict[str, Parameter]:
                 f"line {node.lineno} of the parameters cell: expected "
                 f"'name: int, float, str or bool = value  # meaning; allowed values'"
             )
-        text, _, allowed = comments[node.lineno].partition(";")
+        text, semicolon, allowed = comments[node.lineno].rpartition(";")
+        if not semicolon:
+            text, allowed = allowed, ""
         number = r"([-+]?[\d.]+(?:e[-+]?\d+)?)"
         span = re.fullmatch(rf"\s*{number} to {number}\s*", allowed)
         choices = re.fullmatch(r"\s*one of (.+)", allowed)
@@ -338,7 +340,8 @@ def _card(name: str, declared: Mapping[str, Parameter], values: Mapping[str, Any
     options = " ".join(f"-p {k} {shlex.quote(str(v))}" for k, v in example.items())
     line = f"papermill notebooks/{name}.ipynb out.ipynb {options}"
     return (
-        '<div class="insitu-card"><table><thead><tr><th>parameter</th><th>value</th>'
+        f'<details class="insitu-card"><summary>Parameters of this page: {", ".join(declared)}'
+        "</summary><table><thead><tr><th>parameter</th><th>value</th>"
         f"<th>meaning</th><th>allowed</th></tr></thead><tbody>{rows}</tbody></table>"
-        f"<p>Run this page with your own values:</p><pre>{html.escape(line)}</pre></div>"
+        f"<p>Run this page with your own values:</p><pre>{html.escape(line)}</pre></details>"
     )

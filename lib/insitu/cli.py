@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -216,6 +217,15 @@ def refresh_page(path: Path) -> None:
     unfinished = path.with_name(f".part-{path.name}")
     nbformat.write(executed, unfinished)
     unfinished.replace(path)
+    pictures = [
+        output["data"]["image/png"]
+        for cell in executed.cells
+        for output in cell.get("outputs", [])
+        if "image/png" in output.get("data", {})
+    ]
+    if pictures:  # the first one stands for the chapter, in the README and on the first page
+        picture = fetch.ROOT / "book" / "_static" / f"{path.stem}.png"
+        picture.write_bytes(base64.b64decode(pictures[0]))
 
 
 def _parameters(

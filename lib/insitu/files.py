@@ -73,7 +73,7 @@ def open_movie(path: str | Path) -> Movie:
             f"the file is truncated or of another kind"
         ) from None
     if len(data.shape) == 2:
-        data = data[None]
+        data = np.asarray(data)[None]
     if len(data.shape) != 3:
         raise InputError(
             f"{path.name} has the shape {tuple(data.shape)}; a movie has three axes (frames, y, x)"
@@ -89,6 +89,13 @@ def _open_tif(path: Path) -> tuple[Any, float | None]:
             raise InputError(
                 f"{path.name} is truncated: it should hold {expected} bytes of image data and is "
                 f"{path.stat().st_size} bytes long; copy the file again"
+            )
+        told = (tif.shaped_metadata or [{}])[0].get("shape", series.shape)
+        frames = int((tif.imagej_metadata or {}).get("images", 1))
+        if int(np.prod(told)) > series.size or frames > int(np.prod(series.shape[:-2])):
+            raise InputError(
+                f"{path.name} is truncated: it should hold frames of the shape {tuple(told)} and "
+                f"only {series.shape} can be found; copy the file again"
             )
         if series.ndim > 3:
             return np.empty((0,) * series.ndim), None

@@ -1,0 +1,83 @@
+"""What a chapter cost, from the stamp of its run.
+
+Below the title of every notebook stands its measured cost, and at its end the whole stamp. The
+directive `chapter-costs` makes a table of all chapters.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from docutils.statemachine import StringList
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+
+def _stamp(path: Path) -> dict[str, Any]:
+    if path.suffix != ".ipynb":
+        return {}
+    stamp: dict[str, Any] = json.loads(path.read_text("utf-8"))["metadata"].get("insitu", {})
+    return stamp
+
+
+def _cost(stamp: dict[str, Any]) -> str:
+    return f"{stamp['seconds']:.0f} s, {stamp['peak_memory_mb'] / 1000:.1f} GB"
+
+
+def _add_stamp(app: Sphinx, doctree: nodes.document) -> None:
+    stamp = _stamp(Path(app.env.doc2path(app.env.docname)))
+    title = next(iter(doctree.findall(nodes.title)), None)
+    if not stamp or title is None or title.parent is None:
+        return
+    badge = (
+        f'<p class="insitu-cost" title="measured when this page was last run">'
+        f"Runs in <b>{_cost(stamp)}</b> of memory <span>on {html.escape(stamp['device'])}</span>"
+        "</p>"
+    )
+    section = title.parent
+    section.insert(section.index(title) + 1, nodes.raw("", badge, format="html"))
+    rows = {
+        "parameters": ", ".join(f"{k} = {v!r}" for k, v in stamp["parameters"].items()),
+        "device": stamp["device"],
+        "seconds": stamp["seconds"],
+        "peak memory": f"{stamp['peak_memory_mb']} MB",
+        "versions": ", ".join(f"{k} {v}" for k, v in stamp["versions"].items()),
+        "data": ", ".join(f"{k} ({v[:12]})" for k, v in stamp["data"].items()),
+        "hash of code and data": stamp["hash"][:16],
+    }
+    table = "".join(
+        f"<tr><th>{k}</th><td>{html.escape(str(v), quote=False)}</td></tr>" for k, v in rows.items()
+    )
+    details = (
+        f'<details class="insitu-stamp"><summary>How this page was run</summary>'
+        f"<table>{table}</table></details>"
+    )
+    section.append(nodes.raw("", details, format="html"))
+
+
+class ChapterCosts(SphinxDirective):
+    """A table of the measured cost of each chapter."""
+
+    def run(self) -> list[nodes.Node]:
+        """Build the table from the stamps."""
+        folder = Path(self.env.srcdir) / "notebooks"
+        lines = ["| chapter | time and memory | measured on |", "|---|---|---|"]
+        for path in sorted(folder.glob("*.ipynb")):
+            self.env.note_dependency(str(path))
+            stamp = _stamp(path)
+            cells = (_cost(stamp), stamp["device"]) if stamp else ("not run yet", "")
+            lines.append(f"| [](../notebooks/{path.name}) | {cells[0]} | {cells[1]} |")
+        box = nodes.container()
+        self.state.nested_parse(StringList(lines, source=""), 0, box)
+        return list(box.children)
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register the directive and the stamp."""
+    app.add_directive("chapter-costs", ChapterCosts)
+    app.connect("doctree-read", _add_stamp)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
