@@ -1,7 +1,8 @@
 """How figures and formulas become HTML.
 
 A figure's alt text, given by `insitu.figures.show`, is carried to its image. Formulas become
-MathML when the book is built, so that pages need no script from elsewhere.
+MathML when the book is built, and the scripts of thebe are left out, so that a page needs nothing
+from elsewhere.
 """
 
 from __future__ import annotations
@@ -47,8 +48,20 @@ def _display(self: Any, node: nodes.math_block) -> None:
     raise nodes.SkipNode
 
 
+def _without_thebe(
+    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any
+) -> None:
+    del app, pagename, templatename, doctree
+    context["script_files"] = [
+        script
+        for script in context["script_files"]
+        if "thebe" not in f"{script} {getattr(script, 'attributes', {})}".lower()
+    ]
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the renderers."""
     NbElementRenderer.render_image = _render_image_with_alt
     app.add_html_math_renderer("mathml", (_inline, None), (_display, None))
+    app.connect("html-page-context", _without_thebe, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -61,7 +61,8 @@ def show(figure: Figure, *, alt: str) -> None:
     figure.savefig(stream, format="png", facecolor="white", metadata={"Software": None})
     plt.close(figure)
     png = base64.b64encode(stream.getvalue()).decode()
-    display({"image/png": png, "text/plain": alt}, raw=True, metadata={"image/png": {"alt": alt}})
+    shown = {"alt": alt, "width": round(96 * figure.get_figwidth())}  # CSS pixels
+    display({"image/png": png, "text/plain": alt}, raw=True, metadata={"image/png": shown})
 
 
 def panels(
@@ -141,6 +142,7 @@ def scrubber(
     pixel_size: float,
     limits: tuple[float, float] | None = None,
     zoom: int = 3,
+    name: str = "frame",
 ) -> widgets.VBox:
     """Movies side by side with a slider: alive in a notebook, and on the static page too.
 
@@ -162,6 +164,8 @@ def scrubber(
         Values drawn black and white, the same for all.
     zoom : int
         Screen pixels for each pixel of the movies, where there is room.
+    name : str
+        What the slider goes through.
 
     Returns
     -------
@@ -180,7 +184,7 @@ def scrubber(
                              for a in arrays], axis=2)[:, :, :-gap]  # fmt: skip
     grey = np.rint(np.clip((joined - low) / (high - low), 0, 1) * 255).astype(np.uint8)
     count, height, width = grey.shape
-    slider = widgets.IntSlider(value=0, min=0, max=count - 1, description="frame")
+    slider = widgets.IntSlider(value=0, min=0, max=count - 1, description=name)
     picture = widgets.Image(value=_png(grey[0]), format="png", width=width * zoom)
     note = widgets.Label(value=labels[0])
 
@@ -203,6 +207,7 @@ def scrubber(
         titles="".join(f"<span>{html.escape(t)}</span>" for t in movies),
         labels=html.escape(json.dumps(list(labels)), quote=True),
         first=html.escape(labels[0]),
+        name=html.escape(name),
         last=count - 1,
         columns=columns,
         aspect=f"{width}/{height}",
@@ -225,19 +230,21 @@ def _png(image: NDArray[np.uint8]) -> bytes:
 
 
 _SCRUBBER = """\
-<figure class="insitu-scrubber" data-labels="{labels}" data-columns="{columns}">
+<figure class="insitu-scrubber" data-labels="{labels}" data-columns="{columns}"
+ style="--columns: {columns}; --aspect: {aspect}; --bar: {bar}%; max-width: {width}px">
 <style>
-.insitu-scrubber {{ margin: 0 0 1em; max-width: {width}px; }}
+.insitu-scrubber {{ margin: 0 0 1em; }}
 .insitu-scrubber .titles {{ display: flex; }}
 .insitu-scrubber .titles span {{ flex: 1; text-align: center; }}
 .insitu-scrubber .view {{ position: relative; overflow: hidden; }}
 .insitu-scrubber img {{ width: 100%; image-rendering: pixelated; display: block; }}
 .insitu-scrubber .bar, .insitu-scrubber .control {{ display: none; }}
 @media screen {{
-.insitu-scrubber.live .view {{ aspect-ratio: {aspect}; }}
-.insitu-scrubber.live img {{ position: absolute; max-width: none; width: calc(100% * {columns}); }}
+.insitu-scrubber.live .view {{ aspect-ratio: var(--aspect); }}
+.insitu-scrubber.live img {{ position: absolute; max-width: none;
+  width: calc(100% * var(--columns)); }}
 .insitu-scrubber.live .bar {{ display: block; position: absolute; left: 2%; bottom: 3%;
-  width: {bar}%; border-top: 3px solid #000; background: #fffc; color: #000;
+  width: var(--bar); border-top: 3px solid #000; background: #fffc; color: #000;
   font: 11px/1.3 sans-serif; text-align: center; }}
 .insitu-scrubber.live .control {{ display: flex; gap: 1em; align-items: center; flex-wrap: wrap; }}
 .insitu-scrubber input {{ flex: 1 1 12em; min-height: 2em; }}
@@ -247,7 +254,7 @@ _SCRUBBER = """\
 <div class="titles">{titles}</div>
 <div class="view"><img class="dark-light" alt="{alt}" src="data:image/png;base64,{png}">
 <div class="bar">{bar_text}</div></div>
-<label class="control">frame <input type="range" min="0" max="{last}" value="0" step="1">
+<label class="control">{name} <input type="range" min="0" max="{last}" value="0" step="1">
 <output>{first}</output></label>
 <script>
 (function () {{

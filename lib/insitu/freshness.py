@@ -74,8 +74,21 @@ def stamp_page(notebook: Any, run: Mapping[str, Any], library: Path = LIBRARY) -
         if cell.source.strip():
             number += 1
             cell.execution_count = number
+        cell.outputs = _joined_streams(cell.outputs)
         for output in cell.outputs:
             output.get("data", {}).pop(WIDGET_VIEW, None)  # its kernel is gone, the HTML stays
+
+
+def _joined_streams(outputs: list[Any]) -> list[Any]:
+    """Printed text that arrived in pieces, in one piece."""
+    joined: list[Any] = []
+    for output in outputs:
+        last = joined[-1] if joined else None
+        if last and last.output_type == output.output_type == "stream" and last.name == output.name:
+            last.text += output.text
+        else:
+            joined.append(output)
+    return joined
 
 
 def code_cells(notebook: Any) -> list[str]:

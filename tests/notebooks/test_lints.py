@@ -12,7 +12,7 @@ from insitu.freshness import WIDGET_VIEW
 
 from conftest import NOTEBOOKS, ROOT  # isort: skip
 
-TAGS = {"parameters", "setup", "hide-input", "remove-cell", "colab", "solution"}
+TAGS = {"parameters", "setup", "hide-input", "remove-input", "remove-cell", "colab", "solution"}
 
 
 def tags(cell):
@@ -79,9 +79,12 @@ def test_cells(page):
         assert set(cell.metadata) <= {"tags"}
         if cell.cell_type == "code" and "colab" not in tags(cell):
             tree = ast.parse(cell.source)
-            assert not any(isinstance(n, ast.ClassDef) for n in ast.walk(tree)), "no class in a cell"
-            if not tags(cell) & {"hide-input", "parameters"}:
-                assert len(cell.source.splitlines()) <= 24, cell.source[:80]
+            assert not any(isinstance(n, ast.ClassDef) for n in ast.walk(tree)), "a class"
+            lines = cell.source.splitlines()
+            if "parameters" not in tags(cell):
+                assert max(map(len, lines)) <= 88, "a line is wider than the page"
+            if not tags(cell) & {"hide-input", "remove-input"}:
+                assert len(lines) <= 28, f"a long cell: {cell.source[:80]}"
 
 
 def test_outputs(page):

@@ -128,7 +128,15 @@ def test_diagnosis_of_poisson_counts():
 def test_diagnosis_of_grey_levels_and_of_multiples():
     grey = 100 + 20 * poisson_movie((20, 64, 64), 30.0)
     assert not answers(grey)["Are these electron counts?"].good
-    assert "multiple of 7" in answers(7 * poisson_movie())["Are these electron counts?"].answer
+    for scaled in (7 * poisson_movie(), 7 * poisson_movie() + 3):
+        assert "steps of 7" in answers(scaled)["Are these electron counts?"].answer
+
+
+def test_diagnosis_of_frames_that_share_noise():
+    movie = poisson_movie((41, 64, 64), 2.0)
+    found = answers(movie[1:] + movie[:-1])
+    assert not found["Is it independent from frame to frame?"].good
+    assert "electrons are missed" not in found["Is the noise Poisson?"].answer
 
 
 def test_diagnosis_of_correlated_noise():

@@ -58,12 +58,9 @@ def diagnose(
     k = np.asarray(counts)
     histogram = noise.histogram_by_mean(k, mean)
     fano = _fano(histogram)
-    findings = [_are_counts(k, fano)]
-    if findings[0].good:
-        findings.append(_is_poisson(histogram, fano))
-    findings += [_is_white(k), _is_white_in_time(k)]
-    findings.append(_dose(k, pixel_size, vacuum or noise.flattest_box(k)))
-    return findings
+    first, in_space, in_time = _are_counts(k, fano), _is_white(k), _is_white_in_time(k)
+    poisson = [_is_poisson(histogram, fano, in_time.good)] if first.good else []
+    return [first, *poisson, in_space, in_time, _dose(k, pixel_size, vacuum)]
 
 
 def _fano(histogram: noise.Histogram) -> np.ndarray:
@@ -72,30 +69,35 @@ def _fano(histogram: noise.Histogram) -> np.ndarray:
 
 
 def _are_counts(k: np.ndarray, fano: np.ndarray) -> Finding:
-    step = int(np.gcd.reduce(np.unique(k)))
+    values = np.unique(k)
+    step = int(np.gcd.reduce(np.diff(values))) if len(values) > 1 else 1
     low, high = FANO_OF_COUNTS
     good = step == 1 and low < float(np.median(fano)) < high
     if good:
         answer = "Yes: whole numbers whose variance is near their mean."
     elif step > 1:
-        answer = f"No: every value is a multiple of {step}; divide by it and look again."
+        answer = f"No: values come in steps of {step}, not of 1; undo the gain and look again."
     else:
         answer = "No: the variance does not go with the mean; these are grey levels."
     return Finding(
         "Are these electron counts?",
         answer,
-        f"values 0 to {k.max()} in steps of {step}, Fano factor {np.median(fano):.2f}",
+        f"values {k.min()} to {k.max()} in steps of {step}, Fano factor {np.median(fano):.2f}",
         f"steps of 1, Fano factor {low:g} to {high:g}",
         good,
     )
 
 
-def _is_poisson(histogram: noise.Histogram, fano: np.ndarray) -> Finding:
+def _is_poisson(histogram: noise.Histogram, fano: np.ndarray, independent_frames: bool) -> Finding:
     test = noise.g_test(histogram, Poisson())
     spread = f"{fano.min():.3f} to {fano.max():.3f}"
     far = abs(float(np.median(fano)) - 1) > FANO_TOLERANCE
     if not far:
         answer = "Yes, as far as a denoiser is concerned."
+    elif not independent_frames:
+        answer = (
+            "No; but frames share noise or the scene changes (see below), which alone does that."
+        )
     elif np.median(fano) < 1:
         answer = "No: sub-Poisson, counts spread less than their mean; electrons are missed."
     else:
@@ -148,16 +150,17 @@ def _is_white_in_time(k: np.ndarray) -> Finding:
     )
 
 
-def _dose(k: np.ndarray, pixel_size: float | None, vacuum: tuple[slice, slice]) -> Finding:
-    rows, columns = vacuum
+def _dose(k: np.ndarray, pixel_size: float | None, vacuum: tuple[slice, slice] | None) -> Finding:
+    rows, columns = vacuum or noise.flattest_box(k)
     empty = k[:, rows, columns].astype(float)
     mean, spread = float(empty.mean()), float(empty.std())
     dose = f", {mean / pixel_size**2:.1f} e-/A^2" if pixel_size else "; pixel size not known"
+    given = "as given" if vacuum else "the flattest square, if that is vacuum"
     return Finding(
         "What is the dose in vacuum?",
         f"{mean:.3f} electrons per pixel and frame{dose}; SNR {mean / max(spread, 1e-9):.2f}.",
         f"{mean:.3f} +- {spread:.3f} e-/px in rows {rows.start} to {rows.stop}, "
-        f"columns {columns.start} to {columns.stop}",
+        f"columns {columns.start} to {columns.stop} ({given})",
         "none",
         True,
     )
