@@ -92,7 +92,9 @@ def test_bad_values_stop_the_chapter(shown, injected, sentence):
 
 def test_without_parameters_cell(shown):  # noqa: ARG001
     with pytest.raises(InputError, match="run the parameters cell first"):
-        chapter.start("02-test", {"In": [""]})
+        chapter.start("02-electron-counting", {"In": [""]})
+    with pytest.raises(InputError, match="cannot be read as a notebook"):
+        chapter.start("99-nothing", {"In": [""]})
 
 
 def test_values_from_the_command_line():

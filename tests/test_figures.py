@@ -60,15 +60,21 @@ def test_scale_bar_is_round(field, expected):
     assert field / 10 <= length <= field / 4 * 1.001
 
 
-def test_live_slider_turns_the_picture(shown):
-    live = figures.scrubber(
-        {"movie": MOVIE}, labels=LABELS, alt="A movie that brightens.", pixel_size=0.2
-    )
+def test_live_slider_turns_the_picture():
+    frames = np.rint(MOVIE * 255).astype(np.uint8)
+    live = figures.live_slider(frames, ["movie"], LABELS, zoom=2, name="time")
     _, picture, slider, note = live.children
     before = picture.value
     slider.value = 3
     assert picture.value != before
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(picture.value))), frames[3])
     assert note.value == "t = 3 s"
+
+
+def test_scrubber_is_alive_and_static_in_one_output(shown):
+    figures.scrubber(
+        {"movie": MOVIE}, labels=LABELS, alt="A movie that brightens.", pixel_size=0.2
+    )  # fmt: skip
     (bundle,), _ = shown[0]
     assert {"text/html", "text/plain", "application/vnd.jupyter.widget-view+json"} <= set(bundle)
 

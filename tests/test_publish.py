@@ -6,9 +6,7 @@ import nbformat
 import pytest
 import yaml
 
-from insitu import InputError, publish
-
-from conftest import ROOT  # isort: skip
+from insitu import InputError, fetch, publish
 
 URL = "https://github.com/somebody/insitu-book"
 
@@ -16,22 +14,22 @@ URL = "https://github.com/somebody/insitu-book"
 @pytest.fixture
 def book(tmp_path):
     for name in ("README.md", "CITATION.cff", "pyproject.toml"):
-        shutil.copy(ROOT / name, tmp_path)
+        shutil.copy(fetch.ROOT / name, tmp_path)
     (tmp_path / "notebooks").mkdir()
-    for path in (ROOT / "notebooks").glob("*.ipynb"):
+    for path in (fetch.ROOT / "notebooks").glob("*.ipynb"):
         shutil.copy(path, tmp_path / "notebooks")
     return tmp_path
 
 
 def set_address(book, url):
     text = (book / "pyproject.toml").read_text()
-    old = f'address = "{publish.address(ROOT)}"'
+    old = f'address = "{publish.address(fetch.ROOT)}"'
     assert old in text
     (book / "pyproject.toml").write_text(text.replace(old, f'address = "{url}"'))
 
 
 def test_the_book_is_in_step():
-    assert publish.sync(ROOT, write=False) == []
+    assert publish.sync(fetch.ROOT, write=False) == []
 
 
 def test_address_goes_everywhere_and_away_again(book):
@@ -49,10 +47,10 @@ def test_address_goes_everywhere_and_away_again(book):
         assert "find_spec" in cell.source
         assert '("torch", "numpy")' in cell.source
     assert publish.sync(book, write=True) == []
-    shutil.copy(ROOT / "pyproject.toml", book)
+    shutil.copy(fetch.ROOT / "pyproject.toml", book)
     publish.sync(book, write=True)
     for name in ("README.md", "CITATION.cff"):
-        assert (book / name).read_text() == (ROOT / name).read_text()
+        assert (book / name).read_text() == (fetch.ROOT / name).read_text()
 
 
 @pytest.mark.parametrize("bad", ["http://github.com/a/b", "https://gitlab.com/a/b", "a/b"])

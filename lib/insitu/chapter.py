@@ -144,6 +144,24 @@ def parse_parameters(source: str) -> dict[str, Parameter]:
     return declared
 
 
+def declared_in(path: Path) -> dict[str, Parameter]:
+    """Read the declarations of a notebook.
+
+    Raises
+    ------
+    InputError
+        If there is no such notebook, or it has no parameters cell.
+    """
+    try:
+        cells = json.loads(path.read_text("utf-8"))["cells"]
+    except (OSError, ValueError, KeyError):
+        raise InputError(f"{path} cannot be read as a notebook") from None
+    for cell in cells:
+        if "parameters" in cell["metadata"].get("tags", []):
+            return parse_parameters("".join(cell["source"]))
+    raise InputError(f"{path.name} has no cell tagged 'parameters'")
+
+
 def check_names(given: Mapping[str, Any], declared: Mapping[str, Parameter]) -> None:
     """Refuse names that are no parameters.
 
@@ -175,19 +193,19 @@ def start(name: str, namespace: dict[str, Any]) -> Page:
         On an unknown name, a wrong type, or a value that is not allowed.
     """
     history = [str(cell) for cell in namespace.get("In", [])]
-    declared: dict[str, Parameter] = {}
-    for source in reversed(history):
-        if "output_dir: str" in source:
-            declared = parse_parameters(source)
-            break
-    if not declared:
+    source = next((c for c in reversed(history) if "output_dir: str" in c), "")
+    declared = (
+        parse_parameters(source)
+        if source
+        else declared_in(fetch.ROOT / "notebooks" / f"{name}.ipynb")
+    )
+    if any(key not in namespace for key in declared):
         raise InputError("run the parameters cell first, it is the second cell of the page")
-    injected = [source for source in history if source.startswith("# Parameters")]
-    for source in injected:
-        targets = [
-            t for n in ast.parse(source).body if isinstance(n, ast.Assign) for t in n.targets
-        ]
-        check_names({t.id: None for t in targets if isinstance(t, ast.Name)}, declared)
+    for source in history:
+        if source.startswith("# Parameters"):  # the cell that papermill puts in
+            assigned = [n for n in ast.parse(source).body if isinstance(n, ast.Assign)]
+            names = [t.id for n in assigned for t in n.targets if isinstance(t, ast.Name)]
+            check_names(dict.fromkeys(names), declared)
     values = {key: p.check(namespace[key]) for key, p in declared.items()}
     namespace.update(values)
     page = Page(name, declared, values)

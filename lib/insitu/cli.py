@@ -156,14 +156,6 @@ def find_chapters(names: Sequence[str]) -> list[Path]:
     return found
 
 
-def parameters_cell(path: Path) -> dict[str, chapter.Parameter]:
-    """Return the declared parameters of a notebook."""
-    for cell in nbformat.read(path, as_version=4).cells:
-        if "parameters" in cell.metadata.get("tags", []):
-            return chapter.parse_parameters(cell.source)
-    raise InputError(f"{path.name} has no cell tagged 'parameters'")
-
-
 def run_chapter(path: Path, values: Mapping[str, Any], *, progress: bool = True) -> dict[str, Any]:
     """Run a chapter into its output folder.
 
@@ -232,7 +224,7 @@ def _parameters(
     path: Path, preset: str | None, files: Sequence[str], given: Sequence[tuple[str, str]]
 ) -> dict[str, Any]:
     """Checked parameters of one chapter: preset, then files, then the command line."""
-    declared = parameters_cell(path)
+    declared = chapter.declared_in(path)
     values: dict[str, Any] = {}
     if preset:
         source = NOTEBOOKS / "presets" / f"{preset}.yml"

@@ -143,7 +143,7 @@ def scrubber(
     limits: tuple[float, float] | None = None,
     zoom: int = 3,
     name: str = "frame",
-) -> widgets.VBox:
+) -> None:
     """Movies side by side with a slider: alive in a notebook, and on the static page too.
 
     With a kernel it is an ipywidgets slider. The same output holds plain HTML with all frames in
@@ -166,11 +166,6 @@ def scrubber(
         Screen pixels for each pixel of the movies, where there is room.
     name : str
         What the slider goes through.
-
-    Returns
-    -------
-    VBox
-        The live slider and its image; it is already displayed.
     """
     arrays = [np.asarray(m, dtype=float) for m in movies.values()]
     if len({a.shape for a in arrays}) != 1 or len(labels) != len(arrays[0]):
@@ -184,16 +179,7 @@ def scrubber(
                              for a in arrays], axis=2)[:, :, :-gap]  # fmt: skip
     grey = np.rint(np.clip((joined - low) / (high - low), 0, 1) * 255).astype(np.uint8)
     count, height, width = grey.shape
-    slider = widgets.IntSlider(value=0, min=0, max=count - 1, description=name)
-    picture = widgets.Image(value=_png(grey[0]), format="png", width=width * zoom)
-    note = widgets.Label(value=labels[0])
-
-    def turn(change: Mapping[str, Any]) -> None:
-        picture.value = _png(grey[change["new"]])
-        note.value = labels[change["new"]]
-
-    slider.observe(turn, names="value")
-    live = widgets.VBox([widgets.Label(value=" | ".join(movies)), picture, slider, note])
+    live = live_slider(grey, list(movies), labels, zoom=zoom, name=name)
     columns = min(count, max(1, round((count * height / width) ** 0.5)))
     rows = -(-count // columns)
     sheet = np.full((rows * height, columns * width), 255, dtype=np.uint8)
@@ -220,7 +206,23 @@ def scrubber(
     bundle["text/html"] = page
     bundle["text/plain"] = alt
     display(bundle, raw=True)
-    return live
+
+
+def live_slider(
+    frames: NDArray[np.uint8], titles: Sequence[str], labels: Sequence[str], *, zoom: int, name: str
+) -> widgets.VBox:
+    """Return the ipywidgets slider of `scrubber`, for a notebook with a kernel."""
+    count, _, width = frames.shape
+    slider = widgets.IntSlider(value=0, min=0, max=count - 1, description=name)
+    picture = widgets.Image(value=_png(frames[0]), format="png", width=width * zoom)
+    note = widgets.Label(value=labels[0])
+
+    def turn(change: Mapping[str, Any]) -> None:
+        picture.value = _png(frames[change["new"]])
+        note.value = labels[change["new"]]
+
+    slider.observe(turn, names="value")
+    return widgets.VBox([widgets.Label(value=" | ".join(titles)), picture, slider, note])
 
 
 def _png(image: NDArray[np.uint8]) -> bytes:

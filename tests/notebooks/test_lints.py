@@ -7,10 +7,10 @@ import nbformat
 import pytest
 import yaml
 
-from insitu import chapter, freshness
+from insitu import chapter, fetch, freshness
 from insitu.freshness import WIDGET_VIEW
 
-from conftest import NOTEBOOKS, ROOT  # isort: skip
+NOTEBOOKS = sorted((fetch.ROOT / "notebooks").glob("*.ipynb"))
 
 TAGS = {"parameters", "setup", "hide-input", "remove-input", "remove-cell", "colab", "solution"}
 
@@ -62,9 +62,9 @@ def test_parameters(page):
 
 
 def test_presets_name_chapters_and_parameters():
-    for path in (ROOT / "notebooks" / "presets").glob("*.yml"):
+    for path in (fetch.ROOT / "notebooks" / "presets").glob("*.yml"):
         for name, values in yaml.safe_load(path.read_text()).items():
-            notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+            notebook = nbformat.read(fetch.ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
             declared = chapter.parse_parameters(notebook.cells[1].source)
             for key, value in values.items():
                 if (key, value) != ("device", "cuda"):

@@ -1,0 +1,75 @@
+"""The book in a real browser: every page, wide and narrow, light and dark."""
+
+import pytest
+
+VIEWS = [(w, theme) for w in (1280, 390) for theme in ("light", "dark")]
+
+
+@pytest.fixture(scope="module")
+def names(html):
+    pages = [*html.glob("book/*.html"), *html.glob("notebooks/*.html")]
+    return sorted(p.relative_to(html).as_posix() for p in pages)
+
+
+@pytest.mark.parametrize(("width", "theme"), VIEWS)
+def test_every_page_opens_without_an_error(browser, address, names, width, theme):
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
+    page = context.new_page()
+    wrong = []
+    page.on("console", lambda m: m.type == "error" and wrong.append(m.text))
+    page.on("pageerror", lambda e: wrong.append(str(e)))
+    page.on(
+        "request",
+        lambda r: r.url.startswith((address, "data:")) or wrong.append(f"asks for {r.url}"),
+    )
+    for name in names:
+        page.goto(address + name)
+        assert page.locator("article h1").first.is_visible(), name
+        assert page.evaluate("document.documentElement.dataset.theme") == theme
+        wide = page.evaluate("document.documentElement.scrollWidth")
+        assert wide <= width + 1, f"{name} is {wide} px wide on a screen of {width}"
+        for image in page.locator("article .cell_output img").all():
+            assert image.evaluate("i => getComputedStyle(i).filter") == "none", name
+        assert not wrong, (name, wrong)
+    context.close()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_scrubbers_turn_by_keyboard(browser, address, width):
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    page.goto(address + "notebooks/02-electron-counting.html")
+    for scrubber in page.locator(".insitu-scrubber").all():
+        view, slider = scrubber.locator(".view"), scrubber.locator("input")
+        slider.scroll_into_view_if_needed()
+        box = view.bounding_box()
+        assert 150 < box["width"] <= width
+        before, label = view.screenshot(), scrubber.locator("output").inner_text()
+        image = scrubber.locator("img")
+        place = image.get_attribute("style")
+        slider.focus()
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("ArrowRight")
+        assert view.screenshot() != before
+        assert scrubber.locator("output").inner_text() != label
+        assert slider.get_attribute("aria-valuetext") == scrubber.locator("output").inner_text()
+        page.keyboard.press("Home")
+        assert image.get_attribute("style") == place
+    page.close()
+
+
+def test_scrubber_without_scripts_and_in_print_shows_every_frame(browser, address):
+    for scripts in (False, True):
+        context = browser.new_context(java_script_enabled=scripts)
+        page = context.new_page()
+        if scripts:
+            page.emulate_media(media="print")
+        page.goto(address + "notebooks/02-electron-counting.html")
+        scrubber = page.locator(".insitu-scrubber").last
+        image, view = (
+            scrubber.locator("img").bounding_box(),
+            scrubber.locator(".view").bounding_box(),
+        )
+        assert abs(image["width"] - view["width"]) < 2
+        assert abs(image["height"] - view["height"]) < 2
+        assert not scrubber.locator("input").is_visible()
+        context.close()

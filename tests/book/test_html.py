@@ -1,0 +1,85 @@
+"""The built pages: pictures with words, links that lead somewhere, nothing broken."""
+
+from urllib.parse import unquote, urldefrag, urlparse
+
+import pytest
+from bs4 import BeautifulSoup
+
+PAGES = ["book/intro.html", "notebooks/02-electron-counting.html", "404.html"]
+
+
+@pytest.fixture
+def pages(html):
+    files = [p for p in html.rglob("*.html") if "_static" not in p.parts]
+    return {
+        p.relative_to(html).as_posix(): BeautifulSoup(p.read_text(), "html.parser") for p in files
+    }
+
+
+def test_pages_are_there(pages):
+    assert set(PAGES) <= set(pages)
+
+
+def test_every_image_has_words(pages):
+    for name, page in pages.items():
+        for image in page.find_all("img"):
+            alt = image.get("alt", "")
+            assert len(alt.split()) >= 4 or "logo" in image.get("class", []), f"{name}: {alt!r}"
+
+
+def test_internal_links_lead_somewhere(pages, html):
+    for name, page in pages.items():
+        if name == "404.html":  # made for any address; its links start at the site's root
+            continue
+        here = (html / name).parent
+        for link in page.find_all("a", href=True):
+            target, fragment = urldefrag(link["href"])
+            if urlparse(target).scheme or target.startswith("//"):
+                continue
+            path = (here / unquote(target)).resolve() if target else html / name
+            assert path.exists(), f"{name}: {link['href']}"
+            if fragment and path.suffix == ".html":
+                other = pages[path.relative_to(html.resolve()).as_posix()]
+                ids = [unquote(fragment), fragment]
+                assert other.find(id=ids) or other.find(attrs={"name": ids}), (
+                    f"{name}: {link['href']}"
+                )
+
+
+def test_nothing_is_broken(pages):
+    for name, page in pages.items():
+        article = page.find("article") or page
+        for code in article.select("code"):
+            code.clear()
+        text = article.get_text()
+        for wrong in ("Traceback (most recent", "Error displaying widget", "Loading widget",
+                      "{glue:", "{term}", "{cite}", "{doc}"):  # fmt: skip
+            assert wrong not in text, f"{name}: {wrong}"
+        assert not article.select(".problematic, .system-message")
+
+
+def test_formulas_are_mathml(pages):
+    page = pages["notebooks/02-electron-counting.html"]
+    assert len(page.find_all("math")) > 15
+    for name, other in pages.items():
+        for script in other.find_all("script", src=True):
+            assert not urlparse(script["src"]).netloc, f"{name} needs {script['src']}"
+
+
+def test_chapter_shows_cost_card_and_stamp(pages):
+    page = pages["notebooks/02-electron-counting.html"]
+    assert "GB" in page.find(class_="insitu-cost").get_text()
+    card = page.find(class_="insitu-card")
+    assert "papermill notebooks/02-electron-counting.ipynb out.ipynb -p dose" in card.get_text()
+    assert "hash of code and data" in page.find(class_="insitu-stamp").get_text()
+    assert page.select("a.reference[href*='glossary.html#term-']")
+    assert page.select("a[href*='bibliography.html']")
+    assert len(page.find_all(class_="insitu-scrubber")) == 2
+    assert len(page.select(".cell_output img.dark-light")) >= 7
+
+
+def test_launch_buttons_only_with_an_address(pages):
+    from insitu import fetch, publish
+
+    text = str(pages["notebooks/02-electron-counting.html"])
+    assert ("mybinder.org" in text) == bool(publish.address(fetch.ROOT))

@@ -1,0 +1,201 @@
+"""Every chapter runs: small by papermill, again by nbval, and as it stands for chapter 2."""
+
+import json
+import os
+import subprocess
+import sys
+
+import nbformat
+import numpy as np
+import papermill
+import pytest
+import tifffile
+
+from insitu import chapter, cli, fetch
+
+NOTEBOOKS = sorted((fetch.ROOT / "notebooks").glob("*.ipynb"))
+
+CHAPTER_2 = fetch.ROOT / "notebooks" / "02-electron-counting.ipynb"
+
+
+def pytest_nbval(folder, notebook, *options):
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--nbval-current-env",
+    ]
+    command += ["--nbval-cell-timeout=300", f"--rootdir={folder}", *options, str(notebook)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert " passed" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def smoke_run(request, tmp_path_factory):
+    """A chapter run by papermill with the smoke preset: its folder and its record."""
+    path = request.param
+    folder = tmp_path_factory.mktemp(path.stem)
+    values = cli._parameters(path, "smoke", (), ()) | {"output_dir": str(folder / "out")}
+    papermill.execute_notebook(path, folder / path.name, values, progress_bar=False)
+    return path, folder, json.loads((folder / "out" / "run.json").read_text())
+
+
+@pytest.mark.parametrize("smoke_run", NOTEBOOKS, indirect=True, ids=lambda p: p.stem)
+class TestSmoke:
+    def test_writes_its_results(self, smoke_run):
+        path, folder, run = smoke_run
+        results = json.loads((folder / "out" / "results.json").read_text())
+        assert results
+        assert all(isinstance(v, float) for v in results.values())
+        assert run["chapter"] == path.stem
+        assert run["peak_memory_mb"] < 1500
+
+    def test_glues_what_the_text_uses(self, smoke_run):
+        path, folder, _ = smoke_run
+        text = path.read_text()
+        results = json.loads((folder / "out" / "results.json").read_text())
+        used = {part.split(":")[0].split("`")[0] for part in text.split("{glue:text}`")[1:]}
+        assert used
+        assert used <= set(results)
+
+    def test_nbval_lax(self, smoke_run):
+        path, folder, _ = smoke_run
+        values = cli._parameters(path, "smoke", (), ()) | {"output_dir": str(folder / "again")}
+        prepared = folder / f"prepared-{path.name}"
+        papermill.execute_notebook(path, prepared, values, prepare_only=True, progress_bar=False)
+        notebook = nbformat.read(prepared, as_version=4)
+        for cell in notebook.cells:
+            if cell.cell_type == "code":
+                cell.outputs, cell.execution_count = [], None
+        nbformat.write(notebook, prepared)
+        pytest_nbval(folder, prepared, "--nbval-lax")
+
+
+def test_nbval_strict_on_chapter_2(tmp_path, real_movie):
+    """The committed outputs, text and tables, come again to the letter."""
+    assert real_movie.counts.any()
+    sanitize = tmp_path / "sanitize.cfg"
+    sanitize.write_text(
+        "[pictures]\nregex: base64,[A-Za-z0-9+/=]+\nreplace: PICTURE\n"
+        "[chance]\nregex: p 0\\.\\d+\nreplace: P\n"
+    )
+    copy = tmp_path / CHAPTER_2.name
+    notebook = nbformat.read(CHAPTER_2, as_version=4)
+    nbformat.write(notebook, copy)
+    pytest_nbval(tmp_path, copy, "--nbval", f"--nbval-sanitize-with={sanitize}")
+
+
+def bad_movies(folder):
+    """Files that cannot be a movie of counts, and the sentence that each should bring."""
+    good = np.random.default_rng(0).poisson(0.8, (6, 40, 40))
+    tifffile.imwrite(folder / "good.tif", good.astype(np.uint8))
+    whole = (folder / "good.tif").read_bytes()
+    (folder / "truncated.tif").write_bytes(whole[: len(whole) // 2])
+    (folder / "text.tif").write_text("frames of a movie, in words\n" * 50)
+    np.save(folder / "nan.npy", np.where(good > 3, np.nan, good))
+    np.save(folder / "negative.npy", good - 1)
+    np.save(folder / "fraction.npy", good * 0.37)
+    np.save(folder / "single.npy", good[:1])
+    np.save(folder / "zero.npy", good * 0)
+    np.save(folder / "grey.npy", 1000 + 40 * good)
+    return {
+        "missing.tif": "there is no file",
+        "text.tif": "cannot be read as .tif",
+        "truncated.tif": "truncated",
+        "nan.npy": "are NaN or infinite",
+        "negative.npy": "counts are never negative",
+        "fraction.npy": "not whole numbers",
+        "single.npy": "a single frame",
+        "zero.npy": "every value is 0",
+        "grey.npy": "no electron counts",
+    }
+
+
+def test_bad_movies_are_refused_and_nothing_is_written(tmp_path, capsys):
+    for name, sentence in bad_movies(tmp_path).items():
+        out = tmp_path / "out"
+        with pytest.raises(SystemExit) as caught:
+            cli.main(["run", "02", "-p", f"movie={tmp_path / name}", "-p", f"output_dir={out}"])
+        assert caught.value.code == 1
+        errors = capsys.readouterr().err
+        lines = [line for line in errors.splitlines() if line.startswith("02-electron")]
+        assert len(lines) == 1, errors
+        assert sentence in lines[0]
+        assert "Traceback" not in errors
+        assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [("dose", 0.0, "dose: got 0.0; allowed"), ("dosis", 4, "unknown parameter dosis")],
+)
+def test_plain_papermill_stops_before_any_work(tmp_path, name, value, sentence):
+    out = tmp_path / "out"
+    values = {name: value, "output_dir": str(out)}
+    with pytest.raises(papermill.PapermillExecutionError) as caught:
+        papermill.execute_notebook(CHAPTER_2, tmp_path / "o.ipynb", values, progress_bar=False)
+    assert caught.value.ename == "InputError"
+    assert sentence in caught.value.evalue
+    assert caught.value.exec_count <= 3
+    assert not out.exists()
+
+
+def printed(path):
+    cells = nbformat.read(path, as_version=4).cells
+    return "".join(o.text for c in cells for o in c.get("outputs", []) if o.get("name") == "stdout")
+
+
+def test_own_movie_and_its_verdict(tmp_path):
+    """A Poisson movie, given from another folder, is told to be one."""
+    scene = 0.8 + 0.3 * np.sin(np.arange(64) / 4)
+    movie = np.random.default_rng(0).poisson(scene, (30, 64, 64)).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "mine.tif", movie)
+    values = {"movie": "mine.tif", "movie_pixel_size": 0.2, "vacuum": "0:64,0:20", "repeats": 4}
+    record = cli.run_chapter(
+        CHAPTER_2, values | {"output_dir": str(tmp_path / "out")}, progress=False
+    )
+    text = printed(record["notebook"])
+    assert "Yes, as far as a denoiser is concerned." in text
+    assert "Yes: a blind spot of one pixel is enough." in text
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["vacuum_counted"] == pytest.approx(movie[:, :, :20].mean())
+    assert results["movie_dose"] == pytest.approx(movie[:, :, :20].mean() / 0.04)
+    assert abs(results["gain_nat"]) < 0.002
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {
+        "02-electron-counting.ipynb", "results.json", "run.json", "detector.json",
+        "counted.tif", "counts_by_mean.csv",
+    }  # fmt: skip
+
+
+def test_without_network_it_says_so_and_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setenv("INSITU_DATA_CACHE", str(tmp_path / "empty"))
+    for variable in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")  # nothing listens there
+    values = {"repeats": 4, "output_dir": str(tmp_path / "out")}
+    record = cli.run_chapter(CHAPTER_2, values, progress=False)
+    text = printed(record["notebook"])
+    assert fetch.RECORDINGS["pt-ceo2-etem.gif"].url in text
+    assert "goes on with a simulated movie" in text
+    assert "pt-ceo2-etem.gif" in record["incomplete"]
+    assert "pt-ceo2-etem.gif" not in record["data"]
+
+
+def test_with_the_cache_it_uses_it(real_movie):
+    assert real_movie.counts.shape == (40, 100, 100)
+    notebook = nbformat.read(CHAPTER_2, as_version=4)
+    assert "pt-ceo2-etem.gif" in notebook.metadata["insitu"]["data"]
+    assert "the real movie: frames, rows, columns (40, 100, 100)" in printed(CHAPTER_2)
+
+
+def test_doctor_tells_what_runs(capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["doctor"])
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    for word in ("memory", "GPU", "disk", "data cache", "works", "02-electron-counting: will run"):
+        assert word in text
+    assert os.fspath(chapter.output_folder("x", "")).startswith(str(fetch.ROOT))
