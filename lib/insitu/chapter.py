@@ -358,7 +358,7 @@ def _card(name: str, declared: Mapping[str, Parameter], values: Mapping[str, Any
     options = " ".join(f"-p {k} {shlex.quote(str(v))}" for k, v in example.items())
     line = f"papermill notebooks/{name}.ipynb out.ipynb {options}"
     return (
-        f'<details class="insitu-card"><summary>Parameters of this page: {", ".join(declared)}'
+        '<details class="insitu-card"><summary>Parameters of this page, and how to set them'
         "</summary><table><thead><tr><th>parameter</th><th>value</th>"
         f"<th>meaning</th><th>allowed</th></tr></thead><tbody>{rows}</tbody></table>"
         f"<p>Run this page with your own values:</p><pre>{html.escape(line)}</pre></details>"

@@ -58,10 +58,13 @@ def show(figure: Figure, *, alt: str) -> None:
     if len(alt.split()) < 4:
         raise ValueError(f"alt: say in a sentence what the figure shows, got {alt!r}")
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", facecolor="white", metadata={"Software": None})
+    figure.savefig(
+        stream, format="png", facecolor="white", bbox_inches="tight", metadata={"Software": None}
+    )  # fmt: skip
     plt.close(figure)
+    pixels = Image.open(stream).width
     png = base64.b64encode(stream.getvalue()).decode()
-    shown = {"alt": alt, "width": round(96 * figure.get_figwidth())}  # CSS pixels
+    shown = {"alt": alt, "width": round(96 * pixels / plt.rcParams["savefig.dpi"])}  # CSS pixels
     display({"image/png": png, "text/plain": alt}, raw=True, metadata={"image/png": shown})
 
 
