@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from insitu import InputError, chapter
+from insitu import InputError, chapter, parameters
 
 CELL = """\
 dose: float = 8.0  # electrons per square angstrom [e-/A^2]; 0.01 to 1e4
@@ -37,7 +37,7 @@ def start(shown, injected="", **values):  # noqa: ARG001 - keeps the display qui
 
 
 def test_declarations_are_read():
-    declared = chapter.parse_parameters(CELL)
+    declared = parameters.parse_parameters(CELL)
     assert list(declared) == ["dose", "frames", "movie", "train", "output_dir", "device", "seed"]
     dose = declared["dose"]
     assert (dose.type, dose.default, dose.low, dose.high) == ("float", 8.0, 0.01, 1e4)
@@ -53,7 +53,7 @@ def test_declarations_are_read():
 )
 def test_other_lines_are_no_declarations(line):
     with pytest.raises(ValueError, match="line 1 of the parameters cell"):
-        chapter.parse_parameters(line)
+        parameters.parse_parameters(line)
 
 
 def test_good_values_pass(shown):
@@ -98,7 +98,7 @@ def test_without_parameters_cell(shown):  # noqa: ARG001
 
 
 def test_values_from_the_command_line():
-    declared = chapter.parse_parameters(CELL)
+    declared = parameters.parse_parameters(CELL)
     assert declared["dose"].parse("4") == 4.0
     assert declared["frames"].parse("7") == 7
     assert declared["train"].parse("true") is True

@@ -22,7 +22,7 @@ import torch
 import yaml
 from papermill.exceptions import PapermillExecutionError
 
-from insitu import InputError, chapter, fetch, freshness, publish
+from insitu import InputError, chapter, fetch, freshness, parameters, publish
 
 NOTEBOOKS = fetch.ROOT / "notebooks"
 _SENTENCES = ("InputError", "Unavailable")  # errors that are meant for the reader
@@ -224,7 +224,7 @@ def _parameters(
     path: Path, preset: str | None, files: Sequence[str], given: Sequence[tuple[str, str]]
 ) -> dict[str, Any]:
     """Checked parameters of one chapter: preset, then files, then the command line."""
-    declared = chapter.declared_in(path)
+    declared = parameters.declared_in(path)
     values: dict[str, Any] = {}
     if preset:
         source = NOTEBOOKS / "presets" / f"{preset}.yml"
@@ -234,7 +234,7 @@ def _parameters(
         values |= _read_yaml(source).get(path.stem, {})
     for name in files:
         values |= _read_yaml(Path(name))
-    chapter.check_names(values | dict(given), declared)
+    parameters.check_names(values | dict(given), declared)
     checked = {key: declared[key].check(value) for key, value in values.items()}
     return checked | {key: declared[key].parse(text) for key, text in given}
 

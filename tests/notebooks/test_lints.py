@@ -7,7 +7,7 @@ import nbformat
 import pytest
 import yaml
 
-from insitu import chapter, fetch, freshness
+from insitu import fetch, freshness, parameters
 from insitu.freshness import WIDGET_VIEW
 
 NOTEBOOKS = sorted((fetch.ROOT / "notebooks").glob("*.ipynb"))
@@ -48,7 +48,7 @@ def test_shape_of_a_page(page):
 
 def test_parameters(page):
     _, notebook = page
-    declared = chapter.parse_parameters(notebook.cells[1].source)
+    declared = parameters.parse_parameters(notebook.cells[1].source)
     assert declared["output_dir"].default == ""
     assert declared["device"].default == "auto"
     assert declared["seed"].default == 0
@@ -65,7 +65,7 @@ def test_presets_name_chapters_and_parameters():
     for path in (fetch.ROOT / "notebooks" / "presets").glob("*.yml"):
         for name, values in yaml.safe_load(path.read_text()).items():
             notebook = nbformat.read(fetch.ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
-            declared = chapter.parse_parameters(notebook.cells[1].source)
+            declared = parameters.parse_parameters(notebook.cells[1].source)
             for key, value in values.items():
                 if (key, value) != ("device", "cuda"):
                     declared[key].check(value)

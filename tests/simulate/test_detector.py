@@ -224,3 +224,13 @@ def test_categorical_beats_poisson_on_frames_not_fitted(real_movie):
         histogram = noise.histogram_by_mean(counts[held], mean[held])
         assert noise.g_test(histogram, fitted).p_value > 0.01
         assert noise.g_test(histogram, Poisson()).p_value < 1e-6
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_a_movie_against_one_intensity(name):
+    """Counts (t, y, x) and an intensity (y, x) are broadcast, as everywhere in torch."""
+    intensity = torch.rand(8, 9, generator=generator(6)) + 0.2
+    movie = DETECTORS[name].sample(intensity.expand(5, -1, -1), generator(7))
+    together = DETECTORS[name].log_prob(movie, intensity)
+    each = torch.stack([DETECTORS[name].log_prob(frame, intensity) for frame in movie])
+    assert torch.equal(together, each)

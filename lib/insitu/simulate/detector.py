@@ -13,7 +13,7 @@ shape are taken and given back as float32 on the device of the input.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from torch import Tensor
 
 from insitu.simulate import noise
 from insitu.simulate.alias import AliasTable
+from insitu.simulate.pixels import by_blocks, checked_counts, checked_intensity
 from insitu.simulate.weighted_poisson import (
     extended,
     fit_weights,
@@ -34,7 +35,6 @@ from insitu.simulate.weighted_poisson import (
     probabilities,
 )
 
-_BLOCK = 1 << 15  # pixels drawn at a time, so that the intermediate arrays stay in the cache
 _POISSON_STEP = 1 / 32
 _POISSON_TABLE_END = 32.0  # above, torch.poisson is as fast as a table
 _STEP = 1 / 64  # spacing of the means at which a Categorical is tabulated
@@ -77,7 +77,7 @@ class Poisson:
         ----------
         .. [1] A. J. Walker, ACM Trans. Math. Softw. 3 (1977) 253.
         """
-        mean = _checked(intensity, top=float("inf"))
+        mean = checked_intensity(intensity, top=float("inf"))
         top = float(mean.max()) if mean.numel() else 0.0
         if mean.device.type != "cpu" or top >= _POISSON_TABLE_END:
             return torch.poisson(mean, generator=generator)
@@ -98,7 +98,7 @@ class Poisson:
             counts += uniform > p0.add_(p1.mul_(rest), alpha=0.5)
             return counts
 
-        return _by_blocks(draw, mean)
+        return by_blocks(draw, mean)
 
     def log_prob(self, counts: Tensor, intensity: Tensor) -> Tensor:
         """Log-likelihood log P(counts | intensity) of each pixel [nat].
@@ -108,15 +108,15 @@ class Poisson:
         ValueError
             If a count is negative or no integer, or an intensity negative or not finite.
         """
-        mean = _checked(intensity, top=float("inf"))
-        k = _checked_counts(counts, mean)
+        mean = checked_intensity(intensity, top=float("inf"))
+        k = checked_counts(counts, mean)
         log_factorial = _log_factorial(max(64, int(k.max()) + 1) if k.numel() else 1)
         log_factorial = log_factorial.to(mean.device)
 
         def evaluate(k: Tensor, m: Tensor) -> Tensor:
             return torch.xlogy(k, m) - m - log_factorial.index_select(0, k.to(torch.int32))
 
-        return _by_blocks(evaluate, k, mean)
+        return by_blocks(evaluate, k, mean)
 
     @classmethod
     def fit(cls, frames: ArrayLike) -> Poisson:  # noqa: ARG003 - one interface for all detectors
@@ -215,7 +215,7 @@ class Categorical:
         ValueError
             If an intensity is negative, not finite or above `max_mean`.
         """
-        mean = _checked(intensity, top=self.max_mean)
+        mean = checked_intensity(intensity, top=self.max_mean)
         self._alias.to(mean.device)
 
         def draw(part: Tensor) -> Tensor:
@@ -223,7 +223,7 @@ class Categorical:
             node = node.add_(part, alpha=1 / _STEP).to(torch.int32)
             return self._alias.draw(node, generator).to(torch.float32)
 
-        return _by_blocks(draw, mean)
+        return by_blocks(draw, mean)
 
     def log_prob(self, counts: Tensor, intensity: Tensor) -> Tensor:
         """Log-likelihood log P(counts | intensity) of each pixel [nat].
@@ -236,8 +236,8 @@ class Categorical:
             If a count is negative or no integer, or an intensity negative, not finite or
             above `max_mean`.
         """
-        mean = _checked(intensity, top=self.max_mean)
-        k = _checked_counts(counts, mean)
+        mean = checked_intensity(intensity, top=self.max_mean)
+        k = checked_counts(counts, mean)
         table = self._probability = self._probability.to(mean.device)
 
         def evaluate(k: Tensor, m: Tensor) -> Tensor:
@@ -247,7 +247,7 @@ class Categorical:
             high = table.index_select(0, index + self._width)
             return torch.log(torch.lerp(low, high, m * (1 / _STEP) - node))
 
-        return _by_blocks(evaluate, k, mean)
+        return by_blocks(evaluate, k, mean)
 
     @property
     def largest(self) -> int:
@@ -325,41 +325,6 @@ class Categorical:
     def __repr__(self) -> str:
         weights = ", ".join(f"{w:.3f}" for w in np.exp(self.log_weights))
         return f"Categorical(weights [{weights}], max_mean={self.max_mean:g})"
-
-
-def _checked(intensity: Tensor, top: float) -> Tensor:
-    """Intensity as float32, after a look at its range."""
-    mean = intensity.to(torch.float32)
-    if mean.numel():
-        low, high = (float(v) for v in torch.aminmax(mean.detach()))
-        if not (low >= 0 and high <= top and high < float("inf")):
-            limit = "finite" if top == float("inf") else f"at most {top:g}"
-            raise ValueError(
-                f"intensity: expected counts must be 0 or more and {limit} e-/px, "
-                f"got values from {low:g} to {high:g}"
-            )
-    return mean
-
-
-def _checked_counts(counts: Tensor, mean: Tensor) -> Tensor:
-    """Counts as float32, on the device and of the shape of the intensity."""
-    k = counts.to(device=mean.device, dtype=torch.float32)
-    if k.numel() and (float(k.min()) < 0 or not torch.equal(k, k.round())):
-        raise ValueError("counts: expected whole numbers of electrons, 0 or more")
-    return k.expand(torch.broadcast_shapes(k.shape, mean.shape))
-
-
-def _by_blocks(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
-    """Apply a function of pixels block by block where that keeps it in the processor's cache."""
-    shape = tensors[-1].shape
-    flat = [t.expand(shape).reshape(-1) for t in tensors]
-    if tensors[-1].device.type != "cpu" or any(t.requires_grad for t in flat):
-        return function(*flat).reshape(shape)
-    result = torch.empty(flat[0].shape)
-    blocks = zip(*(t.split(_BLOCK) for t in (result, *flat)), strict=True)
-    for out, *parts in blocks:
-        out.copy_(function(*parts))
-    return result.reshape(shape)
 
 
 @lru_cache(maxsize=8)

@@ -1,0 +1,160 @@
+"""The parameters of a chapter, declared in its own parameters cell.
+
+One annotated line for each parameter, with the meaning, the unit and the allowed values in the
+comment:
+
+    dose: float = 8.0  # electrons per square angstrom and frame [e-/A^2]; 0.01 to 10000
+    device: str = "auto"  # where to compute; one of auto, cpu, cuda
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import re
+import tokenize
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from insitu import InputError
+
+_TYPES: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One line of the parameters cell."""
+
+    name: str
+    type: str
+    default: Any
+    help: str
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+
+    @property
+    def allowed(self) -> str:
+        """The allowed values in words."""
+        if self.choices:
+            return "one of " + ", ".join(self.choices)
+        if self.low is not None and self.high is not None:
+            return f"{self.low:g} to {self.high:g}"
+        return {"bool": "true or false", "str": "any text"}.get(self.type, f"any {self.type}")
+
+    def check(self, value: Any) -> Any:
+        """Return the value in its type.
+
+        Raises
+        ------
+        InputError
+            With the parameter's name, the value and what is allowed.
+        """
+        expected: Any = _TYPES[self.type]
+        if expected is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if type(value) is not expected:
+            raise InputError(
+                f"{self.name}: expected {self.type}, got {value!r}; allowed: {self.allowed}"
+            )
+        outside = False
+        if self.low is not None and self.high is not None:
+            outside = not self.low <= value <= self.high  # NaN is outside
+        if outside or (self.choices and value not in self.choices):
+            raise InputError(f"{self.name}: got {value!r}; allowed: {self.allowed}")
+        return value
+
+    def parse(self, text: str) -> Any:
+        """Return the checked value of a text from the command line."""
+        if self.type == "str":
+            return self.check(text)
+        if self.type == "bool":
+            return self.check({"true": True, "false": False}.get(text.lower(), text))
+        try:
+            return self.check(_TYPES[self.type](text))
+        except ValueError as error:
+            if isinstance(error, InputError):
+                raise
+            return self.check(text)
+
+
+def parse_parameters(source: str) -> dict[str, Parameter]:
+    """Read the declarations of a parameters cell.
+
+    Raises
+    ------
+    ValueError
+        If a line is anything else than `name: type = value  # meaning; allowed`.
+    """
+    comments = {
+        token.start[0]: token.string.lstrip("# ")
+        for token in tokenize.generate_tokens(io.StringIO(source).readline)
+        if token.type == tokenize.COMMENT
+    }
+    declared = {}
+    for node in ast.parse(source).body:
+        if not (
+            isinstance(node, ast.AnnAssign)
+            and isinstance(node.target, ast.Name)
+            and isinstance(node.annotation, ast.Name)
+            and node.annotation.id in _TYPES
+            and node.value is not None
+            and node.lineno in comments
+        ):
+            raise ValueError(
+                f"line {node.lineno} of the parameters cell: expected "
+                f"'name: int, float, str or bool = value  # meaning; allowed values'"
+            )
+        text, semicolon, allowed = comments[node.lineno].rpartition(";")
+        if not semicolon:
+            text, allowed = allowed, ""
+        number = r"([-+]?[\d.]+(?:e[-+]?\d+)?)"
+        span = re.fullmatch(rf"\s*{number} to {number}\s*", allowed)
+        choices = re.fullmatch(r"\s*one of (.+)", allowed)
+        name = node.target.id
+        declared[name] = Parameter(
+            name=name,
+            type=node.annotation.id,
+            default=ast.literal_eval(node.value),
+            help=text.strip(),
+            low=float(span[1]) if span else None,
+            high=float(span[2]) if span else None,
+            choices=tuple(c.strip() for c in choices[1].split(",")) if choices else (),
+        )
+    return declared
+
+
+def declared_in(path: Path) -> dict[str, Parameter]:
+    """Read the declarations of a notebook.
+
+    Raises
+    ------
+    InputError
+        If there is no such notebook, or it has no parameters cell.
+    """
+    try:
+        cells = json.loads(path.read_text("utf-8"))["cells"]
+    except (OSError, ValueError, KeyError):
+        raise InputError(f"{path} cannot be read as a notebook") from None
+    for cell in cells:
+        if "parameters" in cell["metadata"].get("tags", []):
+            return parse_parameters("".join(cell["source"]))
+    raise InputError(f"{path.name} has no cell tagged 'parameters'")
+
+
+def check_names(given: Mapping[str, Any], declared: Mapping[str, Parameter]) -> None:
+    """Refuse names that are no parameters.
+
+    Raises
+    ------
+    InputError
+        With the known names.
+    """
+    unknown = [name for name in given if name not in declared]
+    if unknown:
+        raise InputError(
+            f"unknown parameter {', '.join(unknown)}; this chapter knows {', '.join(declared)}"
+        )
