@@ -50,6 +50,14 @@ def test_single_image_is_a_movie_of_one_frame(tmp_path):
     assert files.open_movie(tmp_path / "one.npy").shape == (1, 40, 48)
 
 
+def test_more_than_memory_holds_is_refused(tmp_path):
+    np.save(tmp_path / "long.npy", np.zeros((2000, 200, 200), np.uint8))
+    movie = files.open_movie(tmp_path / "long.npy")
+    assert movie.corner(100) == (50, 50)
+    with pytest.raises(InputError, match="80 million values"):
+        movie.read(frames=2000, size=1024)
+
+
 def truncated(path):
     tifffile.imwrite(path, np.tile(MOVIE, (20, 1, 1)))
     path.write_bytes(path.read_bytes()[:100_000])

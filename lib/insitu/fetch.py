@@ -43,6 +43,7 @@ RECORDINGS = {
 }
 
 ROOT = Path(__file__).resolve().parents[2]  # the book's folder: the library lies in lib/insitu
+THRESHOLDS = (31, 91, 151, 211)  # between the grey levels of the counts 0 to 4 in pt-ceo2-etem.gif
 _files_read: dict[str, str] = {}
 
 
@@ -107,6 +108,7 @@ class PtCeO2Movie(NamedTuple):
     """The real movie of a Pt nanoparticle on CeO2, 0.12 A per pixel."""
 
     counts: NDArray[np.uint8]  # (40, 100, 100) electrons per pixel and frame
+    grey: NDArray[np.uint8]  # (40, 100, 100) the grey levels that the counts were read from
     denoised: NDArray[np.uint8]  # (40, 100, 100) its authors' UDVD output, in grey levels
 
 
@@ -120,5 +122,6 @@ def pt_ceo2_movie() -> PtCeO2Movie:
     """
     with Image.open(recording("pt-ceo2-etem.gif")) as animation:
         grey = np.stack([np.asarray(f.convert("L")) for f in ImageSequence.Iterator(animation)])
-    counts = np.digitize(grey[:40, :, :100], (31, 91, 151, 211)).astype(np.uint8)
-    return PtCeO2Movie(counts, grey[:40, :, 100:])
+    raw = grey[:40, :, :100]
+    counts = np.digitize(raw, THRESHOLDS).astype(np.uint8)
+    return PtCeO2Movie(counts, raw, grey[:40, :, 100:])

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from insitu import InputError
 
+_MOST_VALUES = 64_000_000
+
 
 @dataclass(frozen=True)
 class Movie:
@@ -29,15 +31,27 @@ class Movie:
         t, y, x = self.data.shape
         return int(t), int(y), int(x)
 
+    def corner(self, size: int) -> tuple[int, int]:
+        """First row and column of the central `size` x `size` pixels."""
+        top, left = (max(0, (n - size) // 2) for n in self.shape[1:])
+        return top, left
+
     def read(self, *, frames: int, size: int) -> NDArray[Any]:
         """Read the first `frames` frames and their central `size` x `size` pixels.
 
         Raises
         ------
         InputError
-            If the file breaks off or its compression cannot be read.
+            If the file breaks off, its compression cannot be read, or the region is too large.
         """
-        top, left = (max(0, (n - size) // 2) for n in self.shape[1:])
+        values = min(frames, self.shape[0]) * min(size, self.shape[1]) * min(size, self.shape[2])
+        if values > _MOST_VALUES:
+            raise InputError(
+                f"{frames} frames of {size} x {size} pixels are {values / 1e6:.0f} million values, "
+                f"more than the {_MOST_VALUES / 1e6:.0f} million that are read at once; "
+                f"give fewer frames or a smaller crop"
+            )
+        top, left = self.corner(size)
         region = (slice(frames), slice(top, top + size), slice(left, left + size))
         try:
             return np.asarray(self.data[region])

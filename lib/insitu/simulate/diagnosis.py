@@ -11,7 +11,6 @@ from insitu import InputError
 from insitu.simulate import noise
 from insitu.simulate.detector import Poisson
 
-LEVEL = 0.01  # of the G-test
 FANO_TOLERANCE = 0.02  # a Fano factor this near to 1 counts as Poisson
 FANO_OF_COUNTS = (0.2, 2.0)  # outside, values are grey levels rather than electrons
 CORRELATION = 0.02  # a smaller correlation of the noise does not matter to a denoiser
@@ -99,14 +98,14 @@ def _is_poisson(histogram: noise.Histogram, fano: np.ndarray, independent_frames
             "No; but frames share noise or the scene changes (see below), which alone does that."
         )
     elif np.median(fano) < 1:
-        answer = "No: sub-Poisson, counts spread less than their mean; electrons are missed."
+        answer = "No: sub-Poisson, as when electrons that arrive together are counted once."
     else:
         answer = "No: super-Poisson; one electron gives several counts, or the specimen moves."
     return Finding(
         "Is the noise Poisson?",
         answer,
         f"Fano factor {spread}; G-test p {_p(test.p_value)}",
-        f"Fano factor within {FANO_TOLERANCE:g} of 1 (rejected by the G-test where p < {LEVEL:g})",
+        f"Fano factor within {FANO_TOLERANCE:g} of 1, which decides; p is for information",
         not far,
     )
 
@@ -115,7 +114,7 @@ def _is_white(k: np.ndarray) -> Finding:
     correlation = noise.autocorrelation(k, reach=_REACH)
     correlation[_REACH, _REACH] = 0
     largest = float(np.abs(correlation).max())
-    error = 1 / np.sqrt(k[1:].size)
+    error = np.sqrt(1.5 / k[1:].size)  # differences overlap, hence 1.5
     limit = max(CORRELATION, 4 * error)
     good = largest <= limit
     return Finding(
@@ -123,7 +122,7 @@ def _is_white(k: np.ndarray) -> Finding:
         "Yes: a blind spot of one pixel is enough."
         if good
         else "No: neighbours share noise; a blind spot must hide them too.",
-        f"largest correlation {largest:.4f} within {_REACH} px",
+        f"largest correlation {largest:.4f} within {_REACH} px, standard error {error:.4f}",
         f"at most {limit:.3f}",
         good,
     )
@@ -155,10 +154,11 @@ def _dose(k: np.ndarray, pixel_size: float | None, vacuum: tuple[slice, slice] |
     empty = k[:, rows, columns].astype(float)
     mean, spread = float(empty.mean()), float(empty.std())
     dose = f", {mean / pixel_size**2:.1f} e-/A^2" if pixel_size else "; pixel size not known"
+    ratio = mean / max(spread, 1e-9)
     given = "as given" if vacuum else "the flattest square, if that is vacuum"
     return Finding(
         "What is the dose in vacuum?",
-        f"{mean:.3f} electrons per pixel and frame{dose}; SNR {mean / max(spread, 1e-9):.2f}.",
+        f"Counted: {mean:.3f} electrons per pixel and frame{dose}; SNR {ratio:.2f}.",
         f"{mean:.3f} +- {spread:.3f} e-/px in rows {rows.start} to {rows.stop}, "
         f"columns {columns.start} to {columns.stop} ({given})",
         "none",
@@ -170,8 +170,22 @@ def _p(value: float) -> str:
     return "< 1e-6" if value < 1e-6 else f"= {value:.3g}"
 
 
-def parse_box(text: str, shape: tuple[int, int]) -> tuple[slice, slice] | None:
+def parse_box(
+    text: str, shape: tuple[int, int], *, corner: tuple[int, int] = (0, 0)
+) -> tuple[slice, slice] | None:
     """Read 'y0:y1,x0:x1' in pixels; None for an empty text.
+
+    Parameters
+    ----------
+    text : str
+        Rows and columns of the whole frame.
+    shape, corner : (int, int)
+        Size of the part of the frame that was read, and its first row and column.
+
+    Returns
+    -------
+    (slice, slice) or None
+        Rows and columns of the part that was read.
 
     Raises
     ------
@@ -186,9 +200,11 @@ def parse_box(text: str, shape: tuple[int, int]) -> tuple[slice, slice] | None:
         raise InputError(
             f"vacuum: got {text!r}; give a box as y0:y1,x0:x1 in pixels, such as 0:20,0:100"
         ) from None
+    y0, y1, x0, x1 = y0 - corner[0], y1 - corner[0], x0 - corner[1], x1 - corner[1]
     if not (0 <= y0 <= y1 - 4 and y1 <= shape[0] and 0 <= x0 <= x1 - 4 and x1 <= shape[1]):
         raise InputError(
-            f"vacuum: {text!r} is no box of at least 4 x 4 pixels within frames of "
-            f"{shape[0]} x {shape[1]}"
+            f"vacuum: {text!r} is no box of at least 4 x 4 pixels within what was read, rows "
+            f"{corner[0]} to {corner[0] + shape[0]} and columns {corner[1]} to "
+            f"{corner[1] + shape[1]}; choose another, or a larger crop"
         )
     return slice(y0, y1), slice(x0, x1)

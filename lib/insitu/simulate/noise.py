@@ -186,7 +186,8 @@ def autocorrelation(frames: ArrayLike, *, reach: int = 3) -> NDArray[np.float64]
     -------
     (2 reach + 1, 2 reach + 1) array
         Correlation at shifts -reach ... reach in y and x; 1 in the middle. Its standard error
-        where the noise is white is 1 / sqrt(number of differences).
+        where the noise is white is sqrt(1.5 / number of differences), consecutive differences
+        having a frame in common.
     """
     d = np.diff(np.asarray(frames, dtype=np.float32), axis=0)
     d -= d.mean()
