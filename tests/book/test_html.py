@@ -1,5 +1,9 @@
 """The built pages: pictures with words, links that lead somewhere, nothing broken."""
 
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlparse
 
 import pytest
@@ -83,3 +87,25 @@ def test_launch_buttons_only_with_an_address(pages):
 
     text = str(pages["notebooks/02-electron-counting.html"])
     assert ("mybinder.org" in text) == bool(publish.address(fetch.ROOT))
+
+
+def test_launch_buttons_come_with_an_address(tmp_path):
+    """A copy of the book with an address has buttons for Binder and Colab on its chapters."""
+    from insitu import fetch, publish
+
+    for name in ("_config.yml", "_toc.yml", "pyproject.toml", "README.md", "CITATION.cff"):
+        shutil.copy(fetch.ROOT / name, tmp_path)
+    for name in ("book", "notebooks", "lib"):
+        shutil.copytree(fetch.ROOT / name, tmp_path / name)
+    settings = (tmp_path / "pyproject.toml").read_text()
+    old = f'address = "{publish.address(fetch.ROOT)}"'
+    settings = settings.replace(old, 'address = "https://github.com/somebody/some-book"')
+    (tmp_path / "pyproject.toml").write_text(settings)
+    publish.sync(tmp_path, write=True)
+    command = [Path(sys.executable).with_name("jupyter-book"), "build", tmp_path, "-n", "-W"]
+    done = subprocess.run([*command, "--keep-going"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    page = (tmp_path / "_build/html/notebooks/02-electron-counting.html").read_text()
+    assert "https://mybinder.org/v2/gh/somebody/some-book/main?urlpath=lab/tree" in page
+    assert "https://colab.research.google.com/github/somebody/some-book/blob/main" in page
+    assert "git clone" not in BeautifulSoup(page, "html.parser").find("article").get_text()
