@@ -155,7 +155,7 @@ def _dose(k: np.ndarray, pixel_size: float | None, vacuum: tuple[slice, slice] |
     mean, spread = float(empty.mean()), float(empty.std())
     dose = f", {mean / pixel_size**2:.1f} e-/A^2" if pixel_size else "; pixel size not known"
     ratio = mean / max(spread, 1e-9)
-    given = "as given" if vacuum else "the flattest square, if that is vacuum"
+    given = "given" if vacuum else "flattest; is it empty?"
     return Finding(
         "What is the dose in vacuum?",
         f"Counted: {mean:.3f} electrons per pixel and frame{dose}; SNR {ratio:.2f}.",
