@@ -179,7 +179,7 @@ def run_chapter(path: Path, values: Mapping[str, Any], *, progress: bool = True)
         try:
             papermill.execute_notebook(
                 path, working, parameters=dict(values), kernel_name="python3",
-                progress_bar=progress, log_output=False,
+                progress_bar=progress, extra_arguments=["--IPKernelApp.log_level=ERROR"],
             )  # fmt: skip
         except PapermillExecutionError as error:
             if error.ename in _SENTENCES:
