@@ -100,6 +100,10 @@ def bad_movies(folder):
     np.save(folder / "negative.npy", good - 1)
     np.save(folder / "fraction.npy", good * 0.37)
     np.save(folder / "single.npy", good[:1])
+    np.save(folder / "three.npy", good[:3])
+    hot = good.copy()
+    hot[:, 5, 6] = 3000
+    np.save(folder / "hot.npy", hot)
     np.save(folder / "zero.npy", good * 0)
     np.save(folder / "grey.npy", 1000 + 40 * good)
     return {
@@ -110,6 +114,8 @@ def bad_movies(folder):
         "negative.npy": "counts are never negative",
         "fraction.npy": "not whole numbers",
         "single.npy": "a single frame",
+        "three.npy": "3 frames; a fit to one half",
+        "hot.npy": "that is a hot pixel",
         "zero.npy": "every value is 0",
         "grey.npy": "no electron counts",
     }

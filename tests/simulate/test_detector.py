@@ -182,7 +182,7 @@ def test_fit_keeps_every_mean_and_every_total():
 def test_fit_of_too_few_counts_says_so():
     frames = np.zeros((3, 32, 32))
     frames[0, 0, 0] = 1
-    with pytest.raises(InputError, match="at least three neighbouring values"):
+    with pytest.raises(InputError, match="three are needed to fit"):
         Categorical.fit(frames)
 
 
@@ -234,3 +234,18 @@ def test_a_movie_against_one_intensity(name):
     together = DETECTORS[name].log_prob(movie, intensity)
     each = torch.stack([DETECTORS[name].log_prob(frame, intensity) for frame in movie])
     assert torch.equal(together, each)
+
+
+def test_fit_where_the_tails_are_thin():
+    """Counts beyond the first rare one are left out, on both sides."""
+    counts = torch.poisson(torch.full((12, 48, 48), 30.0), generator=generator(8)).numpy()
+    fitted = Categorical.fit(counts, mean=np.full(counts.shape, 30.0) + np.arange(48) * 1e-3)
+    assert abs(fitted.table(30.0, 120)[0] @ np.arange(121) - 30) < 1e-6
+    variance = fitted.table(30.0, 120)[0] @ (np.arange(121) - 30.0) ** 2
+    assert 0.9 < variance / counts.var() < 1.1
+
+
+def test_too_bright_to_fit_says_so():
+    counts = torch.poisson(torch.full((6, 32, 32), 90.0), generator=generator(9)).numpy()
+    with pytest.raises(InputError, match="for up to 60"):
+        Categorical.fit(counts, mean=np.full(counts.shape, 90.0))

@@ -103,8 +103,10 @@ def test_vacuum_is_found():
         (np.full((4, 32, 32), -1), "never negative"),
         (np.full((4, 32, 32), 0.5), "not whole numbers"),
         (np.zeros((4, 32, 32)), "every value is 0"),
-        (np.full((4, 32, 32), 2e6), "grey levels"),
+        (np.ones((4, 32, 32)), "every value is 1"),
+        (np.arange(4 * 32 * 32).reshape(4, 32, 32) + 60_000, "grey levels"),
         (np.full((4, 32, 32), 1j), "expected numbers"),
+        (np.pad(np.full((4, 1, 1), 9e4), ((0, 0), (7, 24), (3, 28))), r"pixel \(7, 3\).*hot"),
     ],
 )
 def test_bad_movies_are_refused_in_a_sentence(movie, sentence):

@@ -264,7 +264,7 @@ class Categorical:
             raise ValueError(f"parts: expected 2 or more, got {parts}")
         k = np.arange(parts + 1)
         weights = gammaln(parts + 1) - gammaln(parts - k + 1) - k * np.log(parts)
-        return cls(weights, max_mean=0.95 * parts, extend=False)
+        return cls(weights, max_mean=min(64.0, 0.95 * parts), extend=False)
 
     @classmethod
     def fit(

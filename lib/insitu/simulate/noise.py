@@ -70,10 +70,19 @@ def as_counts(frames: ArrayLike) -> Counts:
         )
     if not movie.any():
         raise InputError("movie: every value is 0, no electron was recorded")
-    if movie.max() > 1_000_000:
+    if movie.min() == movie.max():
+        raise InputError(f"movie: every value is {movie.min():g}; counted electrons vary")
+    mean = float(movie.mean(dtype=np.float64))
+    if movie.max() > 20 * (mean + 5 * np.sqrt(mean) + 5):
+        t, y, x = np.unravel_index(int(movie.argmax()), movie.shape)
         raise InputError(
-            f"movie: the largest value is {movie.max():g}; counts above a million per pixel "
-            f"and frame are grey levels, not electrons"
+            f"movie: frame {t} has {movie.max():g} electrons in pixel ({y}, {x}) while the mean is "
+            f"{mean:.3g}; that is a hot pixel or a cosmic ray: replace it, or crop it away"
+        )
+    if mean > 10_000:
+        raise InputError(
+            f"movie: a mean of {mean:.3g} per pixel and frame is that of grey levels, not of "
+            f"counted electrons"
         )
     return movie.astype(np.int32)
 
@@ -266,10 +275,10 @@ def g_test(histogram: Histogram, model: CountModel) -> GTest:
     observed = np.pad(histogram, ((0, 0), (0, largest + 1 - histogram.shape[1])))
     expected = pixels * model.table(mean, largest)
     expected[:, -1] += np.maximum(pixels[:, 0] - expected.sum(1), 0)
-    while observed.shape[1] > 2 and expected[:, -1].min() < 5:
-        observed, expected = _pool(observed, -1), _pool(expected, -1)
-    while observed.shape[1] > 2 and expected[:, 0].min() < 5:
-        observed, expected = _pool(observed, 0), _pool(expected, 0)
+    last = _enough(expected[:, ::-1])
+    observed, expected = (_pool(t[:, ::-1], last)[:, ::-1] for t in (observed, expected))
+    first = _enough(expected)
+    observed, expected = _pool(observed, first), _pool(expected, first)
     with np.errstate(divide="ignore", invalid="ignore"):
         terms = special.xlogy(observed, observed / expected)
     statistic = 2 * float(terms.sum())
@@ -278,8 +287,12 @@ def g_test(histogram: Histogram, model: CountModel) -> GTest:
     return GTest(statistic, degrees, p_value, observed, expected)
 
 
-def _pool(table: NDArray[Any], end: int) -> NDArray[Any]:
-    """Add the first (end 0) or last (end -1) column to its neighbour."""
-    if end == 0:
-        return np.concatenate([table[:, :1] + table[:, 1:2], table[:, 2:]], axis=1)
-    return np.concatenate([table[:, :-2], table[:, -2:-1] + table[:, -1:]], axis=1)
+def _enough(expected: NDArray[np.float64]) -> int:
+    """How many of the first columns together hold 5 in every row, leaving at least one."""
+    sums = expected.cumsum(1).min(0)
+    return min(int(np.searchsorted(sums, 5.0)) + 1, expected.shape[1] - 1)
+
+
+def _pool(table: NDArray[Any], first: int) -> NDArray[Any]:
+    """Add up the first columns."""
+    return np.concatenate([table[:, :first].sum(1, keepdims=True), table[:, first:]], axis=1)

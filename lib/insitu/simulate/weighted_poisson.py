@@ -17,6 +17,7 @@ from scipy.special import gammaln, softmax
 from insitu import InputError
 
 Array = NDArray[np.float64]
+_BRIGHTEST = 60  # e-/px
 _ENOUGH = 50  # a count seen less often says too little about its weight
 
 
@@ -45,21 +46,36 @@ def probabilities(log_w: Array, log_theta: Array) -> Array:
 
 
 def log_theta(log_w: Array, mean: Array) -> Array:
-    """Solve sum_k k P(k | theta) = mean for log theta, by bisection (monotone, so it is safe)."""
+    """Solve sum_k k P(k | theta) = mean for log theta; -inf where the mean is 0.
+
+    Newton's method, d mean / d log theta being the variance, with bisection where a step would
+    leave the bracket: the mean grows with theta, so that there is one solution.
+
+    Raises
+    ------
+    InputError
+        If the mean is more than the largest possible count.
+    """
     k = np.arange(len(log_w))
-    low, high = np.full(mean.shape, -30.0), np.full(mean.shape, 30.0)
-    while ((probabilities(log_w, high) @ k) < mean).any():
-        high += 30.0
-        if high[0] > 3000:
-            raise ValueError(
-                f"a mean of {mean.max():g} e-/px is more than a detector that counts to "
-                f"{k[-1]} can give"
-            )
-    for _ in range(64):
-        middle = (low + high) / 2
-        above = probabilities(log_w, middle) @ k > mean
-        high, low = np.where(above, middle, high), np.where(above, low, middle)
-    return np.where(mean > 0, (low + high) / 2, -np.inf)
+    largest = k[np.isfinite(log_w)][-1]
+    if mean.size and mean.max() >= largest:
+        raise InputError(
+            f"a mean of {mean.max():.3g} e-/px is more than a detector that counts to {largest} "
+            f"can give; are there hot pixels, or grey levels instead of counts?"
+        )
+    low, high = np.full(mean.shape, -60.0), np.full(mean.shape, 60.0)
+    guess = np.log(np.maximum(mean, 1e-25))
+    for _ in range(200):
+        p = probabilities(log_w, guess)
+        found = p @ k
+        low, high = np.where(found < mean, guess, low), np.where(found < mean, high, guess)
+        variance = np.maximum(p @ k**2 - found**2, 1e-300)
+        step = guess + (mean - found) / variance
+        inside = (step > low) & (step < high)
+        guess, before = np.where(inside, step, (low + high) / 2), guess
+        if np.abs(guess - before).max(initial=0.0) < 1e-12:
+            break
+    return np.where(mean > 0, guess, -np.inf)
 
 
 def fit_weights(histogram: NDArray[np.int64]) -> tuple[Array, tuple[float, float]]:
@@ -94,13 +110,22 @@ def fit_weights(histogram: NDArray[np.int64]) -> tuple[Array, tuple[float, float
     pixels = histogram.sum(1)
     mean = histogram @ k / pixels
     total = histogram.sum(0)
-    seen = np.flatnonzero(total >= _ENOUGH)
-    if len(seen) < 3 or seen[-1] - seen[0] + 1 != len(seen):
+    rare = np.flatnonzero(total < _ENOUGH)
+    common = int(total.argmax())
+    first = max(rare[rare < common], default=-1) + 1
+    last = min(rare[rare > common], default=len(total)) - 1
+    seen = np.arange(first, last + 1)  # neighbouring counts, none of them rare
+    if len(seen) < 3:
         raise InputError(
-            f"the counts {seen.tolist()} are all that occur {_ENOUGH} times or more: at least "
-            f"three neighbouring values are needed to fit a detector; use more frames"
+            f"only {len(seen)} neighbouring counts occur {_ENOUGH} times or more (from {first} to "
+            f"{last}), and three are needed to fit a detector; use more frames or a larger crop"
         )
-    most = int(max(k[-1], mean.max() + 12 * np.sqrt(mean.max() + 1)))
+    if mean.max() > _BRIGHTEST:
+        raise InputError(
+            f"the brightest pixels have {mean.max():.3g} e-/px; the count model is for up to "
+            f"{_BRIGHTEST}, where a detector still counts single electrons"
+        )
+    most = int(max(seen[-1], mean.max() + 12 * np.sqrt(mean.max() + 1)))
     k = np.arange(most + 1)
     # two weights only set the gauge: keep those of the commonest counts, solve for the others
     free = np.sort(np.argsort(total[seen])[:-2])
