@@ -1,0 +1,346 @@
+"""Specimens: a platinum particle on ceria, atom by atom.
+
+The frame is that of the images. x runs along the columns of an image and the [11-2] direction of
+both crystals; y runs down its rows, so that the surface normal [111] is -y; z is the beam, along
+[1-10]. Lengths are in angstrom. Platinum stands on ceria cube on cube.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import ase.build
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from insitu import InputError
+
+Array = NDArray[np.float64]
+
+PT, CEO2 = 3.92, 5.411  # lattice parameters [A]
+NEIGHBOUR = PT / np.sqrt(2)  # distance of nearest neighbours in platinum [A]
+GAP = 2.0  # between the last plane of ceria and the first of platinum [A]
+NEAREST = 1.5  # no two atoms may be nearer [A]
+MARGIN = 1.5  # of vacuum below the ceria and above the particle [A]
+PERIOD = CEO2 * np.sqrt(1.5)  # of ceria along x [A]
+TRILAYER = CEO2 / np.sqrt(3)  # O-Ce-O, along the surface normal [A]
+REPEAT = CEO2 / np.sqrt(2)  # of ceria along the beam [A]
+# rows: x, the surface normal and the beam, in the axes of the cube
+FRAME = np.array([[1, 1, -2], [1, 1, 1], [1, -1, 0]]) / np.sqrt([[6], [3], [2]])
+OCTAHEDRON = [(i, j, k) for i in (1, -1) for j in (1, -1) for k in (1, -1)]  # {111}
+CUBE = [(1, 0, 0), (0, 1, 0), (0, 0, 1), (-1, 0, 0), (0, -1, 0), (0, 0, -1)]  # {100}
+DEFECTS = {
+    "D0": "none",
+    "D1": "a corner column is missing",
+    "D2": "a corner column and its neighbour are missing, a row",
+    "Dh": "half of a corner column is missing",
+    "Ds": "one atom is left of a corner column",
+    "Da": "three adatoms sit on the facets",
+    "Dl": "a partial layer lies on the upper facet",
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that `build` needs to make one specimen, the same each time."""
+
+    diameter: float = 26.0  # between opposite {111} facets of the free particle [A]
+    truncation: float = 1.15  # distance of the {100} facets over that of {111}; 1.73 has none
+    sunk: float = 0.4  # part of the lower half that the support cuts off; 0 is a free shape
+    defect: str = "D0"  # one of DEFECTS
+    thickness: float = 40.0  # of the ceria along the beam [A]
+    trilayers: int = 4  # of ceria
+    tilt: tuple[float, float] = (0.0, 0.0)  # about x and about y [degrees]
+    oxygen_vacancies: int = 0  # atoms missing from one column of ceria
+    cerium_vacancies: int = 0
+    roughness: float = 0.0  # standard deviation of the facets' distances, relative
+    field: float = 51.0  # wanted width of the cell [A]; it becomes whole periods of ceria
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        limits = {
+            "diameter": (8, 100), "truncation": (0.8, 1.74), "sunk": (0, 0.95),
+            "roughness": (0, 0.3), "thickness": (REPEAT, 500), "trilayers": (1, 40),
+            "oxygen_vacancies": (0, 100), "cerium_vacancies": (0, 100), "field": (15, 500),
+        }  # fmt: skip
+        for name, (low, high) in limits.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise InputError(f"{name}: got {value:g}, allowed is {low:.4g} to {high:g}")
+        if self.defect not in DEFECTS:
+            raise InputError(f"defect: got {self.defect!r}, allowed is one of {', '.join(DEFECTS)}")
+        if max(map(abs, self.tilt)) > 10:
+            raise InputError(f"tilt: got {self.tilt}, allowed is -10 to 10 degrees about each axis")
+
+
+def build(recipe: Recipe) -> Atoms:
+    """Make a specimen.
+
+    Returns
+    -------
+    Atoms
+        In a cell with the beam along z, periodic in x. The array `column` numbers the atomic
+        columns, `surface` is true in surface columns of the particle. `info` holds the recipe
+        and the vacancies.
+
+    Raises
+    ------
+    InputError
+        If the particle does not fit into the cell.
+
+    Notes
+    -----
+    A tilt shears the specimen, x + z tan(tilt), which keeps the cell periodic; against a
+    rotation it leaves out a shortening of 1 - cos(tilt), 0.24 % at 4 degrees.
+    """
+    rng = np.random.default_rng(recipe.seed)
+    shape = dict.fromkeys(OCTAHEDRON, recipe.diameter / 2)
+    shape |= dict.fromkeys(CUBE, recipe.truncation * recipe.diameter / 2)
+    shape = {n: d * (1 + recipe.roughness * rng.standard_normal()) for n, d in shape.items()}
+    sites = lattice(recipe.diameter, PT * rng.random(3))
+    inside = within(sites, shape) & (sites[:, 1] > -(1 - recipe.sunk) * recipe.diameter / 2)
+    if inside.sum() < 10:
+        raise InputError(f"diameter: {recipe.diameter:g} A leaves {inside.sum()} atoms of platinum")
+    inside = with_defect(sites, inside, recipe.defect, rng)
+    slab, missing = ceria(recipe, rng)
+    specimen = assemble(sites[inside], slab, width=periods(recipe.field) * PERIOD)
+    specimen.info |= {"recipe": asdict(recipe), "vacancies": missing}
+    return tilted(specimen, recipe.tilt)
+
+
+def assemble(platinum: Array, slab: Atoms, *, width: float, shift: float = 0.0) -> Atoms:
+    """Put a particle, (n, 3) positions as x, height, z, on a slab, in a square cell.
+
+    The lowest plane of platinum comes to lie `GAP` above the ceria, the particle in the middle
+    of the cell plus `shift` along x [A].
+
+    Raises
+    ------
+    InputError
+        If it does not fit, or two atoms would be nearer than `NEAREST`.
+    """
+    heights = platinum[:, 1] - platinum[:, 1].min() + GAP
+    across, up = np.ptp(platinum[:, 0]), heights.max() - slab.positions[:, 1].min()
+    if max(across + 2 * abs(shift), up) > width - 2 * MARGIN:
+        raise InputError(
+            f"diameter: a specimen {across:.0f} A wide and {up:.0f} A high does not fit into a "
+            f"cell of {width:.0f} A; make the particle smaller or the field larger"
+        )
+    placed = np.stack([platinum[:, 0] - _middle(platinum[:, 0]) + width / 2 + shift, heights,
+                       platinum[:, 2] - _middle(platinum[:, 2])], axis=1)  # fmt: skip
+    specimen = slab + Atoms(f"Pt{len(placed)}", placed)
+    specimen.positions[:, 1] = (
+        width - MARGIN - (specimen.positions[:, 1] - specimen.positions[:, 1].min())
+    )
+    specimen.set_cell([width, width, np.ptp(specimen.positions[:, 2]) + 4.0])
+    specimen.positions[:, 2] += specimen.cell[2, 2] / 2
+    specimen.pbc = (True, False, False)
+    number_columns(specimen)
+    check(specimen)
+    return specimen
+
+
+def _middle(values: Array) -> float:
+    return (values.min() + values.max()) / 2
+
+
+def lattice(width: float, origin: Array) -> Array:
+    """Sites of the platinum lattice as (n, 3) of x, height and z, within `width` of the origin."""
+    reach = int(np.ceil(2 * width / PT)) + 2
+    index = np.stack(np.meshgrid(*[np.arange(-reach, reach + 1)] * 3, indexing="ij"), -1)
+    index = index.reshape(-1, 3)[index.sum(-1).ravel() % 2 == 0]
+    sites = (index * PT / 2 - origin) @ FRAME.T
+    return sites[(np.abs(sites) < width).all(1)]
+
+
+def within(sites: Array, facets: Mapping[tuple[int, int, int], float]) -> NDArray[np.bool_]:
+    """Which sites lie inside a polyhedron of facets, normal in cubic axes: distance [A]."""
+    normals = np.array(list(facets), dtype=float)
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    return (sites @ FRAME @ normals.T <= np.array(list(facets.values())) + 1e-6).all(1)
+
+
+def periods(field: float) -> int:
+    """How many periods of ceria span a field [A]."""
+    return max(2, int(np.ceil(field / PERIOD - 1e-6)))
+
+
+def ceria(recipe: Recipe, rng: np.random.Generator) -> tuple[Atoms, list[dict[str, Any]]]:
+    """Make a slab whose last oxygen plane is at height 0, and list its vacancies.
+
+    Vacancies are taken from one column of each element, at random places along it.
+    """
+    cell = ase.build.cut(ase.build.bulk("CeO2", "fluorite", a=CEO2, cubic=True),
+                         a=(0.5, -0.5, 0), b=(0.5, 0.5, -1), c=(1, 1, 1))  # fmt: skip
+    cut = Atoms(
+        cell.get_chemical_symbols(),
+        scaled_positions=cell.get_scaled_positions()[:, [1, 2, 0]],
+        cell=cell.cell.lengths()[[1, 2, 0]],
+    )
+    layers = -(-recipe.trilayers // 3) + 2
+    slab = cut.repeat((periods(recipe.field), layers, max(1, round(recipe.thickness / REPEAT))))
+    planes = np.unique(slab.positions[slab.symbols == "Ce", 1].round(3))[1 : recipe.trilayers + 1]
+    slab = slab[(np.abs(slab.positions[:, 1, None] - planes) < 1.0).any(1)]
+    slab.positions[:, 1] -= slab.positions[:, 1].max()
+    slab.positions[:, 0] %= slab.cell[0, 0]
+    slab.positions[:, 2] -= _middle(slab.positions[:, 2])
+    missing: list[dict[str, Any]] = []
+    gone: list[int] = []
+    number_columns(slab)
+    for symbol, count in (("O", recipe.oxygen_vacancies), ("Ce", recipe.cerium_vacancies)):
+        if not count:
+            continue
+        column = rng.choice(np.unique(slab.arrays["column"][slab.symbols == symbol]))
+        members = np.flatnonzero(slab.arrays["column"] == column)
+        if count > len(members):
+            name = {"O": "oxygen_vacancies", "Ce": "cerium_vacancies"}[symbol]
+            raise InputError(f"{name}: got {count}, a column has {len(members)} atoms")
+        gone += list(rng.choice(members, count, replace=False))
+        x, height = slab.positions[members[0], :2]
+        missing.append({"symbol": symbol, "x": float(x), "height": float(height),
+                        "atoms": len(members), "missing": count})  # fmt: skip
+    del slab[gone]
+    return slab, missing
+
+
+def with_defect(
+    sites: Array, inside: NDArray[np.bool_], defect: str, rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """Change which sites are occupied, by one of `DEFECTS`."""
+    inside = inside.copy()
+    if defect == "D0":
+        return inside
+    if defect in ("Da", "Dl"):
+        hollow = np.flatnonzero(~inside & (neighbours(sites, sites[inside]) >= 3))
+        hollow = hollow[sites[hollow, 1] > sites[inside, 1].min() + NEIGHBOUR]  # not at the support
+        if defect == "Dl":
+            top = sites[inside, 1].max()
+            upper = hollow[sites[hollow, 1] > top + 1]
+            edge = np.median(sites[upper, 0]) if len(upper) else 0.0
+            chosen = upper[sites[upper, 0] <= edge + 0.1]
+        else:
+            chosen = rng.choice(hollow, min(3, len(hollow)), replace=False)
+        inside[chosen] = True
+        return inside
+    column = columns_of(sites[:, :2])
+    bare = neighbours(sites, sites[inside])
+    candidates = np.unique(column[inside & (sites[:, 1] > sites[inside, 1].min() + 3.0)])
+    exposed = np.array([bare[inside & (column == c)].mean() for c in candidates])
+    corner = rng.choice(candidates[exposed <= np.sort(exposed)[min(2, len(exposed) - 1)]])
+    members = np.flatnonzero(inside & (column == corner))
+    members = members[np.argsort(sites[members, 2])]
+    if defect in ("D1", "D2"):
+        inside[members] = False
+    elif defect == "Dh":
+        inside[members[: len(members) // 2]] = False
+    elif defect == "Ds":
+        inside[np.delete(members, len(members) // 2)] = False
+    if defect == "D2":
+        centres = np.array([sites[column == c, :2].mean(0) for c in candidates])
+        distance = np.linalg.norm(centres - sites[members[0], :2], axis=1)
+        beside = candidates[(distance > 0.1) & (distance < NEIGHBOUR + 0.1)]
+        if len(beside):
+            inside[inside & (column == rng.choice(beside))] = False
+    return inside
+
+
+def neighbours(sites: Array, occupied: Array) -> NDArray[np.int64]:
+    """Count the occupied sites that are nearest neighbours of each site."""
+    near = cKDTree(occupied).query_ball_point(sites, NEIGHBOUR + 0.1, return_length=True)
+    self_too = cKDTree(occupied).query_ball_point(sites, 0.1, return_length=True)
+    return np.asarray(near - self_too)
+
+
+def columns_of(projected: Array) -> NDArray[np.int64]:
+    """Number the columns of atoms whose (n, 2) projections are equal within 0.1 A."""
+    order = np.round(projected / 0.2).astype(int)
+    tree = cKDTree(projected)
+    first = np.full(len(projected), -1)
+    count = 0
+    for index in np.lexsort(order.T):
+        if first[index] < 0:
+            first[tree.query_ball_point(projected[index], 0.1)] = count
+            count += 1
+    return first
+
+
+def number_columns(specimen: Atoms) -> None:
+    """Set the arrays `column` and `surface` from the positions along the beam.
+
+    A column of platinum inside the particle has six others around it, within 2.9 A of it in
+    projection; a surface column has fewer.
+    """
+    column = columns_of(specimen.positions[:, :2])
+    surface = np.zeros(len(specimen), dtype=bool)
+    metal = np.asarray(specimen.symbols == "Pt")
+    if metal.any():
+        ids, where = np.unique(column[metal], return_inverse=True)
+        centres = np.array([specimen.positions[column == i, :2].mean(0) for i in ids])
+        around = cKDTree(centres).query_ball_point(centres, NEIGHBOUR + 0.1, return_length=True)
+        surface[metal] = (around - 1 < 6)[where]
+    specimen.set_array("column", column)
+    specimen.set_array("surface", surface)
+
+
+def tilted(specimen: Atoms, tilt: tuple[float, float]) -> Atoms:
+    """Tilt a specimen about x and y [degrees], as a shear along the beam."""
+    about_x, about_y = np.tan(np.deg2rad(tilt))
+    depth = specimen.positions[:, 2] - specimen.cell[2, 2] / 2
+    sheared = specimen.copy()
+    sheared.positions[:, 0] += about_y * depth
+    sheared.positions[:, 1] += about_x * depth
+    sheared.positions[:, 0] %= sheared.cell[0, 0]
+    if not 0 < sheared.positions[:, 1].min() <= sheared.positions[:, 1].max() < sheared.cell[1, 1]:
+        sheared.positions[:, 1] %= sheared.cell[1, 1]  # the wave is periodic in y too
+    return sheared
+
+
+def check(specimen: Atoms) -> None:
+    """Hold a specimen against what is physically possible.
+
+    Raises
+    ------
+    InputError
+        If an atom is outside of the cell, or two are nearer than `NEAREST`.
+    """
+    scaled = specimen.get_scaled_positions(wrap=False)
+    if not ((scaled >= 0) & (scaled < 1)).all():
+        raise InputError("the specimen: an atom lies outside of the cell")
+    nearest = nearest_distance(specimen)
+    if nearest < NEAREST:
+        raise InputError(
+            f"the specimen: two atoms are {nearest:.2f} A apart, less than {NEAREST} A"
+        )
+
+
+def nearest_distance(specimen: Atoms) -> float:
+    """Distance of the two nearest atoms, across the border in x too [A]."""
+    width = specimen.cell[0, 0]
+    edge = specimen.positions[:, 0] < 4
+    images = specimen.positions[edge] + [width, 0, 0]
+    tree = cKDTree(np.concatenate([specimen.positions, images]))
+    return float(tree.query(specimen.positions, k=2)[0][:, 1].min())
+
+
+def columns(specimen: Atoms) -> dict[str, NDArray[Any]]:
+    """The atomic columns of a specimen: the truth that a measurement is held against.
+
+    Returns
+    -------
+    dict
+        `id`, `symbol`, `x` and `y` [A], `atoms` and `surface`, an entry for each column.
+    """
+    ids, first, where = np.unique(specimen.arrays["column"], return_index=True, return_inverse=True)
+    count = np.bincount(where)
+    return {
+        "id": ids,
+        "symbol": np.array(specimen.get_chemical_symbols())[first],
+        "x": np.bincount(where, specimen.positions[:, 0]) / count,
+        "y": np.bincount(where, specimen.positions[:, 1]) / count,
+        "atoms": count,
+        "surface": specimen.arrays["surface"][first],
+    }
