@@ -107,41 +107,49 @@ def build(recipe: Recipe) -> Atoms:
         raise InputError(f"diameter: {recipe.diameter:g} A leaves {inside.sum()} atoms of platinum")
     inside = with_defect(sites, inside, recipe.defect, rng)
     slab, missing = ceria(recipe, rng)
-    specimen = assemble(sites[inside], slab, width=periods(recipe.field) * PERIOD)
+    specimen = assemble(standing(sites[inside]), slab, width=periods(recipe.field) * PERIOD)
     specimen.info |= {"recipe": asdict(recipe), "vacancies": missing}
     return tilted(specimen, recipe.tilt)
 
 
-def assemble(platinum: Array, slab: Atoms, *, width: float, shift: float = 0.0) -> Atoms:
-    """Put a particle, (n, 3) positions as x, height, z, on a slab, in a square cell.
+def assemble(platinum: Array, slab: Atoms, *, width: float) -> Atoms:
+    """Put platinum on a slab, in a square cell.
 
-    The lowest plane of platinum comes to lie `GAP` above the ceria, the particle in the middle
-    of the cell plus `shift` along x [A].
+    Parameters
+    ----------
+    platinum : (n, 3) array
+        x from the middle of the cell, height above the ceria's last plane, and z [A].
+    slab : Atoms
+        With heights of 0 and below as y.
+    width : float
+        Of the cell [A].
 
     Raises
     ------
     InputError
         If it does not fit, or two atoms would be nearer than `NEAREST`.
     """
-    heights = platinum[:, 1] - platinum[:, 1].min() + GAP
-    across, up = np.ptp(platinum[:, 0]), heights.max() - slab.positions[:, 1].min()
-    if max(across + 2 * abs(shift), up) > width - 2 * MARGIN:
+    across = 2 * np.abs(platinum[:, 0]).max()
+    up = platinum[:, 1].max() - slab.positions[:, 1].min()
+    if max(across, up) > width - 2 * MARGIN:
         raise InputError(
             f"diameter: a specimen {across:.0f} A wide and {up:.0f} A high does not fit into a "
             f"cell of {width:.0f} A; make the particle smaller or the field larger"
         )
-    placed = np.stack([platinum[:, 0] - _middle(platinum[:, 0]) + width / 2 + shift, heights,
-                       platinum[:, 2] - _middle(platinum[:, 2])], axis=1)  # fmt: skip
-    specimen = slab + Atoms(f"Pt{len(placed)}", placed)
-    specimen.positions[:, 1] = (
-        width - MARGIN - (specimen.positions[:, 1] - specimen.positions[:, 1].min())
-    )
-    specimen.set_cell([width, width, np.ptp(specimen.positions[:, 2]) + 4.0])
-    specimen.positions[:, 2] += specimen.cell[2, 2] / 2
+    specimen = slab + Atoms(f"Pt{len(platinum)}", platinum + np.array([width / 2, 0, 0]))
+    floor = specimen.positions[:, 1].min()
+    specimen.positions[:, 1] = width - MARGIN - (specimen.positions[:, 1] - floor)
+    specimen.positions[:, 2] -= specimen.positions[:, 2].min() - 2.0
+    specimen.set_cell([width, width, specimen.positions[:, 2].max() + 2.0])
     specimen.pbc = (True, False, False)
     number_columns(specimen)
     check(specimen)
     return specimen
+
+
+def standing(platinum: Array) -> Array:
+    """Move a particle so that it stands `GAP` above height 0, with its middle at x = z = 0."""
+    return platinum - [_middle(platinum[:, 0]), platinum[:, 1].min() - GAP, _middle(platinum[:, 2])]
 
 
 def _middle(values: Array) -> float:

@@ -1,0 +1,309 @@
+"""The exit-wave bank, and training images made of it on the fly, without end.
+
+A bank is a zarr v3 store of electron waves behind many specimens. Every wave is kept as its
+Fourier coefficients within an aperture, in half precision, 0.1 MB each; its specimen can be
+built again from the recipe that stands beside it. Images are drawn from the waves with random
+optics, pixel size, orientation, dose and detector, faster than they could be read from a disk.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+import zarr
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from insitu import InputError
+from insitu.simulate import specimens
+from insitu.simulate.detector import Poisson
+from insitu.simulate.imaging import Optics, image
+from insitu.simulate.specimens import Recipe
+from insitu.simulate.waves import Wave, band_limited, exit_wave, wavelength
+
+SEMIANGLE = 32.0  # what is kept of a wave [mrad]; at 300 kV this is 0.62 A
+FIELD = 51.0  # [A]
+PARTS = ("train",) * 8 + ("validation", "test")  # of every ten structures
+_SCALE = 256.0  # keeps weak coefficients out of the subnormal numbers of half precision
+
+
+class Detector(Protocol):
+    """What turns expected counts into counts, such as those of `insitu.simulate.detector`."""
+
+    def sample(self, intensity: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Draw counts."""
+
+
+def random_recipe(seed: int, index: int) -> Recipe:
+    """Specimen number `index` of the bank with this seed: the same whatever the bank's size."""
+    rng = np.random.default_rng([seed, index])
+    for _ in range(100):
+        diameter = rng.uniform(14, 38)
+        tilt = rng.uniform(0, 4) * rng.choice([-1, 1]) * (rng.random() < 0.75)
+        recipe = Recipe(
+            diameter=diameter,
+            truncation=rng.uniform(0.95, 1.74),
+            sunk=rng.uniform(0, 0.8),
+            defect=str(rng.choice(list(specimens.DEFECTS))),
+            thickness=rng.uniform(30, 60),
+            trilayers=int(rng.integers(2, 6)),
+            tilt=(tilt, 0.0) if rng.random() < 0.5 else (0.0, tilt),
+            oxygen_vacancies=int(rng.integers(0, 6)),
+            cerium_vacancies=int(rng.integers(0, 3)),
+            roughness=rng.uniform(0, 0.12),
+            field=FIELD,
+            seed=int(rng.integers(2**31)),
+        )
+        try:
+            specimens.build(recipe)
+        except InputError:  # it does not fit into the field
+            continue
+        return recipe
+    raise RuntimeError(f"no specimen fits into {FIELD} A")
+
+
+def packed(wave: Wave) -> NDArray[np.float16]:
+    """Fourier coefficients of what the specimen does to a wave, (2, ky, kx)."""
+    spectrum = torch.fft.fft2(wave.values[0] - 1, norm="forward") * _SCALE
+    ky, kx = (torch.fft.fftfreq(n) * n for n in spectrum.shape)
+    limit = SEMIANGLE * 1e-3 / wave.wavelength * wave.extent[0] + 1
+    spectrum[torch.hypot(ky[:, None], kx) > limit] = 0
+    return torch.view_as_real(spectrum).movedim(-1, 0).numpy().astype(np.float16)
+
+
+def compute(recipe: Recipe) -> NDArray[np.float16]:
+    """From a recipe to the packed wave, on one core."""
+    torch.set_num_threads(1)
+    return packed(band_limited(exit_wave(specimens.build(recipe)), SEMIANGLE))
+
+
+def make_bank(path: Path | str, count: int, *, seed: int = 0, workers: int | None = None) -> Path:
+    """Simulate a bank, or go on with one that was interrupted.
+
+    Parameters
+    ----------
+    path : Path
+        Folder of the store. While it is not whole it is called `<path>.part`.
+    count : int
+        Number of structures.
+    seed : int
+        Of the structures. Wave i depends on the seed and on i alone.
+    workers : int, optional
+        Processes; by default one for each core.
+
+    Raises
+    ------
+    InputError
+        If the path exists, the unfinished bank beside it is another one, or the disk is full.
+    """
+    path = Path(path)
+    if count < 1:
+        raise InputError(f"count: got {count}, allowed is 1 or more")
+    if path.exists():
+        raise InputError(f"{path} exists; choose another name, or remove it")
+    unfinished = path.with_name(path.name + ".part")
+    recipes = [random_recipe(seed, i) for i in tqdm(range(count), "structures", leave=False)]
+    width = specimens.periods(FIELD) * specimens.PERIOD
+    side = 2 * int(np.ceil(SEMIANGLE * 1e-3 / wavelength(300e3) * width)) + 2
+    need = count * side**2 * 4
+    parent = path.resolve().parent
+    if not parent.is_dir():
+        raise InputError(f"{parent} is no folder; make it first")
+    if shutil.disk_usage(parent).free < 1.1 * need:
+        raise InputError(f"{parent}: the bank needs {need / 1e6:.0f} MB, less are free")
+    about = {
+        "what": "electron waves behind Pt on CeO2, coefficients within the aperture, x 256",
+        "seed": seed, "extent": [width, width], "energy": 300e3, "semiangle_mrad": SEMIANGLE,
+        "recipes": [asdict(r) for r in recipes], "licence": "CC-BY-4.0",
+    }  # fmt: skip
+    about = json.loads(json.dumps(about))
+    try:
+        if unfinished.exists():
+            store = zarr.open_group(unfinished, mode="r+")
+            if dict(store.attrs) != about:
+                raise InputError(f"{unfinished} belongs to another bank; remove it")
+        else:
+            store = zarr.create_group(unfinished, attributes=about)
+            store.create_array("waves", shape=(count, 2, side, side), chunks=(1, 2, side, side),
+                               dtype="float16")  # fmt: skip
+            store.create_array("done", shape=(count,), chunks=(count,), dtype="bool")
+        _fill(store, recipes, workers or len(os.sched_getaffinity(0)))
+        unfinished.replace(path)
+    except OSError as error:
+        raise InputError(
+            f"{unfinished} could not be written ({error.strerror or error}); free some space and "
+            "start again, what is there will be used"
+        ) from None
+    return path
+
+
+def _fill(store: Any, recipes: Sequence[Recipe], workers: int) -> None:
+    done = store["done"][:]
+    missing = [i for i in range(len(recipes)) if not done[i]]
+    if not missing:
+        return
+    with ProcessPoolExecutor(min(workers, len(missing)), get_context("spawn")) as pool:
+        waves = pool.map(compute, [recipes[i] for i in missing])
+        for index, wave in tqdm(zip(missing, waves, strict=True), "exit waves", len(missing)):
+            store["waves"][index] = wave
+            done[index] = True
+            store["done"][:] = done
+
+
+class Bank:
+    """A bank that was opened: its waves in memory, its recipes, its parts.
+
+    Structures 8, 18, ... are for validation, 9, 19, ... for tests, all others for training.
+    """
+
+    def __init__(self, path: Path | str, *, device: torch.device | str = "cpu") -> None:
+        path = Path(path)
+        if not (path / "zarr.json").is_file():
+            raise InputError(f"{path} is no bank of exit waves")
+        store: Any = zarr.open_group(path, mode="r")
+        about = dict(store.attrs)
+        try:
+            self.recipes = [Recipe(**{**r, "tilt": tuple(r["tilt"])}) for r in about["recipes"]]
+            self.extent = (float(about["extent"][0]), float(about["extent"][1]))
+            self.energy = float(about["energy"])
+            packed_waves = store["waves"][:]
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{path} is no bank of exit waves ({error})") from None
+        if len(packed_waves) != len(self.recipes) or not np.isfinite(packed_waves).all():
+            raise InputError(f"{path} is damaged; make it again")
+        self.packed = torch.from_numpy(packed_waves).to(device)
+
+    def __len__(self) -> int:
+        return len(self.recipes)
+
+    def wave(self, index: int) -> Wave:
+        """Return the wave behind structure `index`."""
+        spectrum = torch.view_as_complex(
+            (self.packed[index].float() / _SCALE).movedim(0, -1).contiguous()
+        )
+        values = torch.fft.ifft2(spectrum, norm="forward") + 1
+        return Wave(values[None], self.extent, self.energy)
+
+    def part(self, name: str) -> list[int]:
+        """Return the numbers of the structures of a part: train, validation or test."""
+        if name not in PARTS:
+            raise InputError(f"part: got {name!r}, allowed is one of train, validation, test")
+        return [i for i in range(len(self)) if PARTS[i % len(PARTS)] == name]
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Ranges from which the conditions of an image are drawn, evenly unless said otherwise."""
+
+    pixel_size: tuple[float, float] = (0.05, 0.25)  # [A]
+    vacuum: tuple[float, float] = (0.2, 20.0)  # electrons per pixel, evenly in the logarithm
+    defocus: tuple[float, float] = (-150.0, 200.0)  # [A]
+    cs: tuple[float, float] = (-15e4, -10e4)  # [A]
+    c5: tuple[float, float] = (2e7, 7e7)  # [A]
+    astigmatism: tuple[float, float] = (0.0, 15.0)  # [A]
+    coma: tuple[float, float] = (0.0, 200.0)  # [A]
+    trefoil: tuple[float, float] = (0.0, 200.0)  # [A]
+    focal_spread: tuple[float, float] = (30.0, 50.0)  # [A]
+    vibration: tuple[float, float] = (0.1, 0.4)  # [A]
+    rotation: tuple[float, float] = (0.0, 360.0)  # [degrees]
+    detectors: Sequence[Detector] = field(default_factory=lambda: [Poisson()])
+
+
+class Sample(NamedTuple):
+    """Images of one structure with their truth."""
+
+    clean: Tensor  # (n, y, x), vacuum = 1
+    counts: Tensor  # (n, y, x) electrons
+    vacuum: Tensor  # (n,) electrons per pixel in vacuum
+    pixel_size: float  # [A]
+    structure: int  # its number in the bank
+    optics: Optics
+    rotation: Tensor  # (n,) [degrees]
+    shift: tuple[Tensor, Tensor]  # (n,) each [A]
+
+
+def sample(
+    bank: Bank,
+    structures: Sequence[int],
+    number: int,
+    *,
+    images: int = 8,
+    size: int = 128,
+    conditions: Conditions | None = None,
+    seed: int = 0,
+) -> Sample:
+    """Make sample `number` of an endless series: the same for the same seed.
+
+    Parameters
+    ----------
+    bank : Bank
+        Where the waves come from.
+    structures : sequence of int
+        From which to choose one, such as `bank.part("train")`.
+    number : int
+        Which sample.
+    images : int
+        How many, of one structure and pixel size; all else differs.
+    size : int
+        Their rows and columns.
+    conditions : Conditions, optional
+        The ranges of everything that is drawn.
+    seed : int
+        Of the series.
+    """
+    conditions = conditions or Conditions()
+    rng = np.random.default_rng([seed, number])
+    device = bank.packed.device
+
+    def draw(limits: tuple[float, float]) -> Tensor:
+        values = rng.uniform(*limits, size=images)
+        return torch.tensor(values, dtype=torch.float32, device=device)
+
+    structure = int(rng.choice(np.asarray(structures)))
+    pixel_size = float(rng.uniform(*conditions.pixel_size))
+    names = ("defocus", "cs", "c5", "astigmatism", "coma", "trefoil", "focal_spread", "vibration")
+    drawn: dict[str, Any] = {name: draw(getattr(conditions, name)) for name in names}
+    drawn |= {f"{name}_angle": draw((0, 360)) for name in ("astigmatism", "coma", "trefoil")}
+    optics = Optics(**drawn)
+    rotation = draw(conditions.rotation)
+    # aim at a point of the specimen, or near it: the middle of the field holds the particle
+    aim_y, aim_x = (draw((-0.42 * length, 0.42 * length)) for length in bank.extent)
+    turn = torch.deg2rad(rotation)
+    shift = (
+        -(torch.cos(turn) * aim_y + torch.sin(turn) * aim_x),
+        -(torch.cos(turn) * aim_x - torch.sin(turn) * aim_y),
+    )
+    clean = image(bank.wave(structure), optics, pixel_size=pixel_size, shape=(size, size),
+                  rotation=rotation, shift=shift).clamp_(min=0)  # fmt: skip
+    low, high = np.log(conditions.vacuum)
+    vacuum = torch.exp(draw((low, high)))
+    expected = clean * vacuum[:, None, None]
+    generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
+    detector = conditions.detectors[int(rng.integers(len(conditions.detectors)))]
+    counts = detector.sample(expected, generator)
+    return Sample(clean, counts, vacuum, pixel_size, structure, optics, rotation, shift)
+
+
+def samples(
+    bank: Bank, part: str, *, first: int = 0, step: int = 1, **options: Any
+) -> Iterator[Sample]:
+    """All samples of a part of the bank, `first`, `first + step`, ...; see `sample`."""
+    structures = bank.part(part)
+    if not structures:
+        raise InputError(f"part: the bank has only {len(bank)} structures, none is for {part}")
+    make: Callable[[int], Sample] = lambda n: sample(bank, structures, n, **options)  # noqa: E731
+    number = first
+    while True:
+        yield make(number)
+        number += step

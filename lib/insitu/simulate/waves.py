@@ -1,0 +1,155 @@
+"""From atoms to the electron wave behind them, by multislice (abTEM).
+
+Arrays are (y, x), lengths in angstrom, energies in electron volt, angles of scattering in mrad.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from insitu import InputError
+
+# root mean square displacement of an atom along one axis, about room temperature [A]
+THERMAL = {"Pt": 0.07, "Ce": 0.06, "O": 0.08}
+
+
+@dataclass(frozen=True)
+class Wave:
+    """Electron waves at the exit face of a specimen; vacuum has the amplitude 1.
+
+    `values` is (configurations, y, x), complex: frozen phonons are averaged as intensities.
+    """
+
+    values: Tensor
+    extent: tuple[float, float]  # of the field along y and x [A]
+    energy: float = 300e3  # [eV]
+
+    @property
+    def wavelength(self) -> float:
+        """Relativistic wavelength [A]."""
+        return wavelength(self.energy)
+
+    def to(self, device: torch.device | str) -> Wave:
+        """Return the same wave on another device."""
+        return replace(self, values=self.values.to(device))
+
+
+def wavelength(energy: float) -> float:
+    """Relativistic wavelength [A] of electrons of an energy [eV]."""
+    rest = 510998.95
+    return 12.398419843e3 / float(np.sqrt(energy * (2 * rest + energy)))
+
+
+def exit_wave(
+    specimen: object,
+    *,
+    pixels: int = 540,
+    slice_thickness: float = 2.0,
+    thermal: str = "envelope",
+    phonons: int = 8,
+    seed: int = 0,
+    energy: float = 300e3,
+    device: str = "cpu",
+) -> Wave:
+    """Send a plane wave through a specimen, slice by slice.
+
+    Parameters
+    ----------
+    specimen : Atoms
+        In an orthogonal cell with the beam along z.
+    pixels : int
+        Of the wave, along the longer side of the cell.
+    slice_thickness : float
+        [A].
+    thermal : str
+        `envelope` smears the potential of every atom (Debye-Waller factor), `phonons` averages
+        over displaced copies of the specimen, `none` holds the atoms still.
+    phonons : int
+        Copies of the specimen.
+    seed : int
+        Of their displacements.
+    energy : float
+        [eV].
+    device : str
+        `cpu`, or `gpu` where cupy is installed.
+
+    Raises
+    ------
+    InputError
+        If the specimen has no atoms or one without a potential, if it is too coarsely sampled,
+        or if a value is not allowed.
+
+    References
+    ----------
+    J. Madsen, T. Susi, Open Research Europe 1 (2021) 24.
+    E. J. Kirkland, Advanced Computing in Electron Microscopy, 3rd ed., ch. 6.
+    """
+    import abtem  # takes seconds, and is not needed to use a wave that exists
+    from abtem.integrals import ScatteringFactorProjectionIntegrals
+    from abtem.parametrizations import LobatoParametrization
+    from ase import Atoms
+
+    if not isinstance(specimen, Atoms) or len(specimen) == 0:
+        raise InputError("the specimen: it has no atoms")
+    for name, value, low, high in (
+        ("pixels", pixels, 32, 8192), ("slice_thickness", slice_thickness, 0.1, 20.0),
+        ("phonons", phonons, 1, 1000), ("energy", energy, 1e4, 2e6),
+    ):  # fmt: skip
+        if not low <= value <= high:
+            raise InputError(f"{name}: got {value:g}, allowed is {low:g} to {high:g}")
+    if thermal not in ("envelope", "phonons", "none"):
+        raise InputError(f"thermal: got {thermal!r}, allowed is one of envelope, phonons, none")
+    unknown = set(specimen.get_chemical_symbols()) - set(LobatoParametrization().parameters)
+    if unknown:
+        raise InputError(f"the specimen: no potential is known for {', '.join(sorted(unknown))}")
+    width, height, _ = specimen.cell.lengths()
+    sampling = max(width, height) / pixels
+    if sampling > 0.25:
+        raise InputError(
+            f"pixels: {pixels} over {max(width, height):.0f} A is {sampling:.2f} A a pixel; the "
+            f"wave needs 0.25 A or less, take {int(np.ceil(max(width, height) / 0.2))} pixels"
+        )
+    sigmas = {s: THERMAL.get(s, 0.08) for s in set(specimen.get_chemical_symbols())}
+    potential_of = LobatoParametrization(sigmas=sigmas if thermal == "envelope" else {})
+    atoms = specimen.copy()
+    atoms.pbc = True
+    frozen = abtem.FrozenPhonons(atoms, num_configs=phonons, sigmas=sigmas, seed=seed)
+    gpts = tuple(2 * round(side / sampling / 2) for side in (width, height))
+    # unmeasured plans give the same bits every time; powers of two would make them slow
+    plans = {"device": device, "fftw.planning_effort": "FFTW_ESTIMATE"}
+    with abtem.config.set(plans):
+        potential = abtem.Potential(
+            frozen if thermal == "phonons" else atoms,
+            gpts=gpts,
+            slice_thickness=slice_thickness,
+            integrator=ScatteringFactorProjectionIntegrals(potential_of),
+        )
+        wave: Any = abtem.PlaneWave(energy=energy).multislice(potential)
+        array = wave.compute(scheduler="single-threaded", progress_bar=False).to_cpu().array
+    values = torch.from_numpy(np.ascontiguousarray(np.swapaxes(array, -1, -2)))  # abTEM has (x, y)
+    return Wave(values.reshape(-1, *values.shape[-2:]), (float(height), float(width)), energy)
+
+
+def band_limited(wave: Wave, semiangle: float) -> Wave:
+    """Keep what an aperture [mrad] can pass, on a grid just large enough for it."""
+    limit = semiangle * 1e-3 / wave.wavelength
+    sizes = [
+        min(n, 2 * int(np.ceil(limit * length)) + 2)
+        for n, length in zip(wave.values.shape[-2:], wave.extent, strict=True)
+    ]
+    spectrum = torch.fft.fft2(wave.values, norm="forward")
+    return replace(wave, values=torch.fft.ifft2(_resized(spectrum, sizes), norm="forward"))
+
+
+def _resized(spectrum: Tensor, sizes: list[int]) -> Tensor:
+    for axis, size in zip((-2, -1), sizes, strict=True):
+        n = spectrum.shape[axis]
+        if size < n:
+            front = spectrum.narrow(axis, 0, size // 2)
+            spectrum = torch.cat([front, spectrum.narrow(axis, n - size // 2, size // 2)], axis)
+    return spectrum
