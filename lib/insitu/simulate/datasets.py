@@ -9,12 +9,9 @@ optics, pixel size, orientation, dose and detector, faster than they could be re
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -30,7 +27,7 @@ from insitu.simulate import specimens
 from insitu.simulate.detector import Poisson
 from insitu.simulate.imaging import Optics, image
 from insitu.simulate.specimens import Recipe
-from insitu.simulate.waves import Wave, band_limited, exit_wave, wavelength
+from insitu.simulate.waves import Wave, band_limited, exit_wave, in_order, wavelength
 
 SEMIANGLE = 32.0  # what is kept of a wave [mrad]; at 300 kV this is 0.62 A
 FIELD = 51.0  # [A]
@@ -83,8 +80,7 @@ def packed(wave: Wave) -> NDArray[np.float16]:
 
 
 def compute(recipe: Recipe) -> NDArray[np.float16]:
-    """From a recipe to the packed wave, on one core."""
-    torch.set_num_threads(1)
+    """From a recipe to the packed wave."""
     return packed(band_limited(exit_wave(specimens.build(recipe)), SEMIANGLE))
 
 
@@ -100,7 +96,7 @@ def make_bank(path: Path | str, count: int, *, seed: int = 0, workers: int | Non
     seed : int
         Of the structures. Wave i depends on the seed and on i alone.
     workers : int, optional
-        Processes; by default one for each core.
+        Threads; by default one for each core.
 
     Raises
     ------
@@ -138,7 +134,7 @@ def make_bank(path: Path | str, count: int, *, seed: int = 0, workers: int | Non
             store.create_array("waves", shape=(count, 2, side, side), chunks=(1, 2, side, side),
                                dtype="float16")  # fmt: skip
             store.create_array("done", shape=(count,), chunks=(count,), dtype="bool")
-        _fill(store, recipes, workers or len(os.sched_getaffinity(0)))
+        _fill(store, recipes, workers)
         unfinished.replace(path)
     except OSError as error:
         raise InputError(
@@ -148,17 +144,16 @@ def make_bank(path: Path | str, count: int, *, seed: int = 0, workers: int | Non
     return path
 
 
-def _fill(store: Any, recipes: Sequence[Recipe], workers: int) -> None:
+def _fill(store: Any, recipes: Sequence[Recipe], workers: int | None) -> None:
     done = store["done"][:]
     missing = [i for i in range(len(recipes)) if not done[i]]
     if not missing:
         return
-    with ProcessPoolExecutor(min(workers, len(missing)), get_context("spawn")) as pool:
-        waves = pool.map(compute, [recipes[i] for i in missing])
-        for index, wave in tqdm(zip(missing, waves, strict=True), "exit waves", len(missing)):
-            store["waves"][index] = wave
-            done[index] = True
-            store["done"][:] = done
+    waves = in_order(compute, [recipes[i] for i in missing], workers)
+    for index, wave in tqdm(zip(missing, waves, strict=True), "exit waves", len(missing)):
+        store["waves"][index] = wave
+        done[index] = True
+        store["done"][:] = done
 
 
 class Bank:

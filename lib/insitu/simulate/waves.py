@@ -5,14 +5,20 @@ Arrays are (y, x), lengths in angstrom, energies in electron volt, angles of sca
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from insitu import InputError
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 # root mean square displacement of an atom along one axis, about room temperature [A]
 THERMAL = {"Pt": 0.07, "Ce": 0.06, "O": 0.08}
@@ -121,16 +127,16 @@ def exit_wave(
     frozen = abtem.FrozenPhonons(atoms, num_configs=phonons, sigmas=sigmas, seed=seed)
     gpts = tuple(2 * round(side / sampling / 2) for side in (width, height))
     # unmeasured plans give the same bits every time; powers of two would make them slow
-    plans = {"device": device, "fftw.planning_effort": "FFTW_ESTIMATE"}
-    with abtem.config.set(plans):
-        potential = abtem.Potential(
-            frozen if thermal == "phonons" else atoms,
-            gpts=gpts,
-            slice_thickness=slice_thickness,
-            integrator=ScatteringFactorProjectionIntegrals(potential_of),
-        )
-        wave: Any = abtem.PlaneWave(energy=energy).multislice(potential)
-        array = wave.compute(scheduler="single-threaded", progress_bar=False).to_cpu().array
+    abtem.config.set({"fftw.planning_effort": "FFTW_ESTIMATE"})
+    potential = abtem.Potential(
+        frozen if thermal == "phonons" else atoms,
+        gpts=gpts,
+        slice_thickness=slice_thickness,
+        integrator=ScatteringFactorProjectionIntegrals(potential_of),
+        device=device,
+    )
+    wave: Any = abtem.PlaneWave(energy=energy, device=device).multislice(potential)
+    array = wave.compute(scheduler="single-threaded", progress_bar=False).to_cpu().array
     values = torch.from_numpy(np.ascontiguousarray(np.swapaxes(array, -1, -2)))  # abTEM has (x, y)
     return Wave(values.reshape(-1, *values.shape[-2:]), (float(height), float(width)), energy)
 
@@ -153,3 +159,22 @@ def _resized(spectrum: Tensor, sizes: list[int]) -> Tensor:
             front = spectrum.narrow(axis, 0, size // 2)
             spectrum = torch.cat([front, spectrum.narrow(axis, n - size // 2, size // 2)], axis)
     return spectrum
+
+
+def in_order(work: Callable[[T], R], items: Sequence[T], workers: int | None = None) -> Iterator[R]:
+    """Results of some work on each item, in their order, by threads; few are ever ahead.
+
+    Multislice spends its time in Fourier transforms, during which other threads run.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    count = max(1, min(workers or cores or 1, len(items)))
+    with ThreadPoolExecutor(count) as pool:
+        waiting = [pool.submit(work, item) for item in items[: count + 1]]
+        try:
+            for index in range(len(items)):
+                yield waiting.pop(0).result()
+                if index + count + 1 < len(items):
+                    waiting.append(pool.submit(work, items[index + count + 1]))
+        finally:
+            for task in waiting:
+                task.cancel()

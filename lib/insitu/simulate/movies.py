@@ -1,0 +1,300 @@
+"""The in situ movie and its truth.
+
+Each exposure of a scene (`insitu.simulate.scenes`) is imaged at every specimen that shares it,
+and the images are averaged: a camera integrates over what moves. A frame is one exposure, or a
+few in proportion to their share of it, moved by the drift and counted by a detector.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import zarr
+from ase import Atoms
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm.auto import tqdm
+from zarr.codecs import BloscCodec
+
+from insitu import InputError
+from insitu.simulate import scenes, specimens
+from insitu.simulate.detector import Categorical, Poisson
+from insitu.simulate.imaging import Optics, image
+from insitu.simulate.resampling import resample
+from insitu.simulate.waves import exit_wave, in_order
+
+_GRID = 300  # pixels of an exposure's image across the cell: 0.22 A, below half of 0.48 A
+_COLUMN = [("exposure", "i4"), ("specimen", "i4"), ("label", "i4"), ("x", "f4"), ("y", "f4"),
+           ("atoms", "i4"), ("surface", "?")]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a movie is made from; the same plan gives the same movie."""
+
+    scene: str = "turn"  # or pair
+    frames: int = 128
+    size: int = 256  # rows and columns
+    pixel_size: float = 0.24  # [A]
+    rate: float = 75.0  # [frames/s]
+    dose: float = 8.0  # [e-/A^2] a frame
+    diameter: float = 32.0  # of the particle [A]
+    turn: float = 10.0  # [degrees], anticlockwise
+    event: int = 64  # first frame of the event
+    duration: int = 9  # of the event [frames]
+    hops: tuple[tuple[float, float], ...] = ((44, 1), (50.5, 3.5), (57, 1), (116, 1), (121, 7))
+    samples: int = 6  # specimens in an exposure in which atoms move
+    drift: float = 0.3  # steady drift [A/s]
+    jitter: float = 0.02  # standard deviation of the random walk's steps, one axis [A]
+    defocus: float = -100.0  # [A]; columns of platinum are white
+    detector: str = "poisson"  # or sub_frames: reads four times in a frame, one bit each
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        limits = {
+            "frames": (1, 100_000), "size": (16, 4096), "pixel_size": (0.02, 1), "rate": (0.1, 1e5),
+            "dose": (0.01, 1e5), "turn": (-20, 20), "samples": (1, 100), "drift": (0, 1000),
+            "jitter": (0, 10), "defocus": (-5000, 5000),
+        }  # fmt: skip
+        for name, (low, high) in limits.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise InputError(f"{name}: got {value:g}, allowed is {low:g} to {high:g}")
+        field = specimens.periods(scenes.SUPPORT.field) * specimens.PERIOD
+        if self.size * self.pixel_size > field:
+            raise InputError(
+                f"size: {self.size} pixels of {self.pixel_size:g} A are more than the "
+                f"{field:.0f} A of the simulated field; take fewer or smaller ones"
+            )
+        if self.scene not in ("turn", "pair"):
+            raise InputError(f"scene: got {self.scene!r}, allowed is one of turn, pair")
+        if self.detector not in ("poisson", "sub_frames"):
+            raise InputError(
+                f"detector: got {self.detector!r}, allowed is one of poisson, sub_frames"
+            )
+
+    @property
+    def vacuum(self) -> float:
+        """Electrons that reach a pixel of vacuum in one frame."""
+        return self.dose * self.pixel_size**2
+
+
+class Movie(NamedTuple):
+    """A movie with its truth. Times are in frames since the start, positions in angstrom."""
+
+    plan: Plan
+    counts: NDArray[np.uint8]  # (t, y, x) electrons; uint16 where they pass 255
+    exposures: NDArray[np.float16]  # (n, y, x) clean images of the whole field, vacuum = 1
+    extent: float  # of that field [A]
+    weights: NDArray[np.float32]  # (t, n) share of each exposure in each frame
+    drift: NDArray[np.float32]  # (t, 2) movement along y and x [A]
+    angles: NDArray[np.float32]  # (t,) of the particle, anticlockwise [degrees]
+    columns: NDArray[Any]  # columns of platinum in every specimen of every exposure
+    events: list[dict[str, Any]]  # kind, start, end [frames], labels of the columns
+
+    def clean(self, start: int = 0, stop: int | None = None) -> NDArray[np.float32]:
+        """Clean frames, (t, y, x), relative to vacuum = 1."""
+        which = np.arange(len(self.weights))[start:stop]
+        return _frames(self.plan, torch.from_numpy(self.exposures.astype(np.float32)), self.extent,
+                       self.weights[which], self.drift[which]).numpy()  # fmt: skip
+
+    def truth(self, frame: int) -> NDArray[Any]:
+        """Columns of platinum seen in a frame.
+
+        Returns
+        -------
+        structured array
+            `label` of the column, `x` and `y` [A] in the frame from the middle of pixel (0, 0),
+            `atoms`, `surface`, and `occupancy`: the share of the frame's time that it spent there.
+        """
+        found = []
+        offset = (self.extent - self.plan.size * self.plan.pixel_size) / 2
+        for exposure in np.flatnonzero(self.weights[frame]):
+            rows = self.columns[self.columns["exposure"] == exposure]
+            share = self.weights[frame, exposure] / (rows["specimen"].max() + 1)
+            shown = np.zeros(len(rows), dtype=[*_COLUMN[2:], ("occupancy", "f4")])
+            for name, _ in _COLUMN[2:]:
+                shown[name] = rows[name]
+            half = self.plan.pixel_size / 2
+            shown["y"] += self.drift[frame, 0] - offset - half
+            shown["x"] += self.drift[frame, 1] - offset - half
+            shown["occupancy"] = share
+            found.append(shown)
+        return np.concatenate(found)
+
+
+def make_movie(plan: Plan, *, workers: int | None = None) -> Movie:
+    """Simulate a movie; the same plan gives the same bits, whatever the number of workers.
+
+    Raises
+    ------
+    InputError
+        If the scene cannot be built, as when the particle does not fit into the field.
+    """
+    scene = _scene(plan)
+    places = [e for e, exposure in enumerate(scene.exposures) for _ in exposure.specimens]
+    tasks = [s for exposure in scene.exposures for s in exposure.specimens]
+    extent = float(tasks[0].cell[0, 0])
+    pictures = np.zeros((len(scene.exposures), _GRID, _GRID), dtype=np.float64)
+    made = in_order(partial(_picture, defocus=plan.defocus), tasks, workers)
+    for place, picture in zip(places, tqdm(made, "exposures", len(tasks)), strict=True):
+        pictures[place] += picture / places.count(place)
+    exposures = pictures.astype(np.float16)
+    rng = np.random.default_rng([plan.seed, 1])
+    direction = rng.uniform(0, 2 * np.pi)
+    steady = np.arange(plan.frames)[:, None] / plan.rate * plan.drift
+    drift = steady * [np.sin(direction), np.cos(direction)]
+    drift = drift + np.cumsum(plan.jitter * rng.standard_normal((plan.frames, 2)), axis=0)
+    drift = (drift - drift[0]).astype(np.float32)
+    generator = torch.Generator().manual_seed(plan.seed)
+    detector = Poisson() if plan.detector == "poisson" else Categorical.sub_frames(4)
+    tensor = torch.from_numpy(exposures.astype(np.float32))
+    counted = []
+    for start in range(0, plan.frames, 32):
+        part = slice(start, start + 32)
+        clean = _frames(plan, tensor, extent, scene.weights[part], drift[part])
+        counted.append(detector.sample(clean.clamp(min=0) * plan.vacuum, generator).numpy())
+    counts = np.concatenate(counted)
+    counts = counts.astype(np.uint8 if counts.max() < 256 else np.uint16)
+    angle = np.array([np.mean(e.angles) for e in scene.exposures])
+    return Movie(
+        plan, counts, exposures, extent, scene.weights, drift,
+        (scene.weights @ angle).astype(np.float32), _columns(scene),
+        [{"kind": e.kind, "start": float(e.start), "end": float(e.end),
+          "columns": [int(c) for c in e.columns]} for e in scene.events],
+    )  # fmt: skip
+
+
+def _scene(plan: Plan) -> scenes.Scene:
+    if plan.scene == "pair":
+        return scenes.pair_of_particles(
+            plan.frames, change=plan.event, samples=plan.samples, seed=plan.seed
+        )
+    return scenes.turning_particle(
+        plan.frames, diameter=plan.diameter, turn=plan.turn, start=plan.event,
+        duration=plan.duration, hops=list(plan.hops), samples=plan.samples, seed=plan.seed,
+    )  # fmt: skip
+
+
+def _picture(specimen: Atoms, defocus: float) -> NDArray[np.float32]:
+    """Clean image of the whole field."""
+    wave = exit_wave(specimen)
+    step = wave.extent[0] / _GRID
+    shown = image(wave, Optics(defocus=defocus), pixel_size=step, shape=(_GRID, _GRID))
+    return np.asarray(shown[0].numpy())
+
+
+def _frames(
+    plan: Plan, exposures: Tensor, extent: float, weights: NDArray[Any], drift: NDArray[Any]
+) -> Tensor:
+    """Clean frames from the exposures' images."""
+    mixed = torch.einsum("tn,nyx->tyx", torch.from_numpy(weights), exposures)
+    shift = (torch.from_numpy(drift[:, 0].copy()), torch.from_numpy(drift[:, 1].copy()))
+    return resample(mixed, (extent, extent), pixel_size=plan.pixel_size,
+                    shape=(plan.size, plan.size), shift=shift)  # fmt: skip
+
+
+def _columns(scene: scenes.Scene) -> NDArray[Any]:
+    rows = []
+    for number, exposure in enumerate(scene.exposures):
+        for index, specimen in enumerate(exposure.specimens):
+            label = specimen.arrays["label"]
+            for name in np.unique(label[label >= 0]):
+                member = label == name
+                x, y = specimen.positions[member, :2].mean(0)
+                surface = bool(specimen.arrays["surface"][member][0])
+                rows.append((number, index, name, x, y, member.sum(), surface))
+    return np.array(rows, dtype=_COLUMN)
+
+
+def save(movie: Movie, path: Path | str) -> Path:
+    """Write a movie with its truth as a zarr v3 group.
+
+    Raises
+    ------
+    InputError
+        If the path exists or cannot be written.
+    """
+    path = Path(path)
+    if path.exists():
+        raise InputError(f"{path} exists; choose another name, or remove it")
+    unfinished = path.with_name(f".part-{path.name}")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    arrays: dict[str, NDArray[Any]] = {
+        "counts": movie.counts, "exposures": movie.exposures, "weights": movie.weights,
+        "drift": movie.drift, "angles": movie.angles,
+    }  # fmt: skip
+    arrays |= {f"columns/{name}": movie.columns[name] for name, _ in _COLUMN}
+    packing = BloscCodec(cname="zstd", clevel=9, shuffle="bitshuffle")
+    try:
+        about = {
+            "what": "simulated in situ movie of Pt on CeO2, electron counts, with its truth",
+            "plan": asdict(movie.plan), "extent_angstrom": movie.extent, "events": movie.events,
+            "axes": {"counts": ["time", "y", "x"], "scale": [1 / movie.plan.rate,
+                     movie.plan.pixel_size, movie.plan.pixel_size], "units": ["s", "A", "A"]},
+            "licence": "CC-BY-4.0",
+        }  # fmt: skip
+        group = zarr.create_group(unfinished, attributes=json.loads(json.dumps(about)))
+        for name, array in arrays.items():
+            chunks = (min(64, len(array)), *array.shape[1:]) if name == "counts" else array.shape
+            group.create_array(name, data=array, chunks=chunks, compressors=packing)
+        unfinished.replace(path)
+    except OSError as error:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise InputError(
+            f"{path} could not be written ({error.strerror or error}); free some space or choose "
+            "another output_dir"
+        ) from None
+    return path
+
+
+def load(path: Path | str) -> Movie:
+    """Read a movie that `save` wrote.
+
+    Raises
+    ------
+    InputError
+        If it is something else.
+    """
+    path = Path(path)
+    if not (path / "zarr.json").is_file():
+        raise InputError(f"{path} is no movie of ours: it has no zarr.json")
+    group: Any = zarr.open_group(path, mode="r")
+    about = dict(group.attrs)
+    try:
+        given = about["plan"] | {"hops": tuple(tuple(h) for h in about["plan"]["hops"])}
+        plan = Plan(**given)
+        counts = group["counts"][:]
+        parts = {name: group[f"columns/{name}"][:] for name, _ in _COLUMN}
+        columns = np.zeros(len(parts["x"]), dtype=_COLUMN)
+        for name, values in parts.items():
+            columns[name] = values
+        return Movie(
+            plan, counts, group["exposures"][:], float(about["extent_angstrom"]),
+            group["weights"][:], group["drift"][:], group["angles"][:], columns,
+            list(about["events"]),
+        )  # fmt: skip
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path} is no movie of ours ({error})") from None
+
+
+def to_hyperspy(movie: Movie) -> Any:
+    """Return the counts as a HyperSpy signal with axes in seconds and angstrom."""
+    import hyperspy.api as hs  # takes seconds
+
+    plan = movie.plan
+    axes = [{"name": "time", "scale": 1 / plan.rate, "offset": 0.0, "units": "s",
+             "size": plan.frames, "navigate": True}]  # fmt: skip
+    axes += [{"name": name, "scale": plan.pixel_size, "offset": 0.0, "units": "\u00c5",
+              "size": plan.size, "navigate": False} for name in ("y", "x")]  # fmt: skip
+    signal = hs.signals.Signal2D(movie.counts, axes=axes)
+    signal.metadata.General.title = "simulated in situ movie of Pt on CeO2"
+    signal.metadata.add_dictionary({"Simulation": {"plan": asdict(plan)}})
+    return signal
