@@ -77,7 +77,7 @@ def recording(name: str) -> Path:
 
 
 def shipped(name: str) -> Path:
-    """Path of a file in the book's data/ folder.
+    """Path of a file in the book's data/ folder, or of a store, which is a folder.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def shipped(name: str) -> Path:
         If it is not there, as when the library was installed without the book.
     """
     path = ROOT / "data" / name
-    if not path.is_file():
+    if not path.exists():
         raise InputError(
             f"data/{name} is missing from {ROOT}; clone the book and install it from its folder"
         )
@@ -99,7 +99,11 @@ def files_read() -> dict[str, str]:
 
 
 def file_hash(path: Path) -> str:
-    """sha256 of a file."""
+    """sha256 of a file, or of the names and contents of all files of a folder."""
+    if path.is_dir():
+        inside = sorted(p for p in path.rglob("*") if p.is_file())
+        names = [f"{p.relative_to(path).as_posix()} {file_hash(p)}\n" for p in inside]
+        return hashlib.sha256("".join(names).encode()).hexdigest()
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

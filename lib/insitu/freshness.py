@@ -164,4 +164,4 @@ def _current_hash(name: str) -> str:
     if name in fetch.RECORDINGS:
         return fetch.RECORDINGS[name].sha256
     path = fetch.ROOT / "data" / name
-    return fetch.file_hash(path) if path.is_file() else "missing"
+    return fetch.file_hash(path) if path.exists() else "missing"

@@ -1,0 +1,86 @@
+"""Make again what ships in this folder: a clean image, a movie with its truth, exit waves.
+
+    python data/make.py image|movie|waves [--output FOLDER]
+
+image  pt_ceo2_clean.tif, which chapter 2 counts electrons of, and its record; seconds
+movie  pt_ceo2_movie.zarr, the movie of chapter 3 with its default parameters; half a minute
+waves  exit_waves.zarr, waves behind 40 random specimens; half a minute
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import tifffile
+
+from insitu.simulate import datasets, movies, specimens
+from insitu.simulate.imaging import Optics, image
+from insitu.simulate.waves import exit_wave
+
+PIXELS, PIXEL_SIZE = 256, 0.12
+
+
+def clean_image(folder: Path) -> Path:
+    """Write pt_ceo2_clean.tif and pt_ceo2_clean.json."""
+    recipe = specimens.Recipe(
+        diameter=21.0, truncation=1.0, sunk=0.45, thickness=30.0, trilayers=3, seed=8
+    )
+    specimen = specimens.build(recipe)
+    wave = exit_wave(specimen)
+    top = specimen.positions[specimen.symbols == "Pt", 1].min()
+    middle = top + 0.5 * PIXELS * PIXEL_SIZE - 4.8  # 40 rows of vacuum above the particle
+    optics = Optics(defocus=-80.0)
+    clean = image(wave, optics, pixel_size=PIXEL_SIZE, shape=(PIXELS, PIXELS),
+                  shift=(wave.extent[0] / 2 - middle, 0.0))[0].numpy()  # fmt: skip
+    vacuum = float(clean[:30].mean())
+    if abs(vacuum - 1) > 0.01:
+        raise ValueError(f"the vacuum has a mean of {vacuum:.4f}, expected 1 within 1 %")
+    path = folder / "pt_ceo2_clean.tif"
+    unfinished = path.with_suffix(".part")
+    tifffile.imwrite(
+        unfinished, (clean / vacuum).astype(np.float32), compression="zlib", metadata=None
+    )
+    unfinished.replace(path)
+    record = {
+        "what": "clean HRTEM image of a Pt particle on CeO2, beam along [110], vacuum = 1",
+        "made_by": "data/make.py image",
+        "pixel_size_angstrom": PIXEL_SIZE,
+        "recipe": asdict(recipe),
+        "optics_angstrom_mrad": optics.values(),
+        "versions": {p: metadata.version(p) for p in ("abtem", "ase", "numpy", "torch")},
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "licence": "CC-BY-4.0",
+    }
+    text = unfinished.with_suffix(".json.part")
+    text.write_text(json.dumps(record, indent=1) + "\n")
+    text.replace(path.with_suffix(".json"))
+    return path
+
+
+def main() -> None:
+    """Make one of them."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=("image", "movie", "waves"))
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent)
+    arguments = parser.parse_args()
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    if arguments.what == "image":
+        print(clean_image(arguments.output))
+    elif arguments.what == "movie":
+        print(
+            movies.save(movies.make_movie(movies.Plan()), arguments.output / "pt_ceo2_movie.zarr")
+        )
+    else:
+        print(datasets.make_bank(arguments.output / "exit_waves.zarr", 40))
+
+
+if __name__ == "__main__":
+    main()
