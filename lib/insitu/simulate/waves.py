@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from ase import Atoms
+from numpy.typing import NDArray
 from torch import Tensor
 
 from insitu import InputError
@@ -52,7 +54,7 @@ def wavelength(energy: float) -> float:
 
 
 def exit_wave(
-    specimen: object,
+    specimen: Atoms,
     *,
     pixels: int = 540,
     slice_thickness: float = 2.0,
@@ -96,12 +98,7 @@ def exit_wave(
     E. J. Kirkland, Advanced Computing in Electron Microscopy, 3rd ed., ch. 6.
     """
     import abtem  # takes seconds, and is not needed to use a wave that exists
-    from abtem.integrals import ScatteringFactorProjectionIntegrals
-    from abtem.parametrizations import LobatoParametrization
-    from ase import Atoms
 
-    if not isinstance(specimen, Atoms) or len(specimen) == 0:
-        raise InputError("the specimen: it has no atoms")
     for name, value, low, high in (
         ("pixels", pixels, 32, 8192), ("slice_thickness", slice_thickness, 0.1, 20.0),
         ("phonons", phonons, 1, 1000), ("energy", energy, 1e4, 2e6),
@@ -110,35 +107,62 @@ def exit_wave(
             raise InputError(f"{name}: got {value:g}, allowed is {low:g} to {high:g}")
     if thermal not in ("envelope", "phonons", "none"):
         raise InputError(f"thermal: got {thermal!r}, allowed is one of envelope, phonons, none")
-    unknown = set(specimen.get_chemical_symbols()) - set(LobatoParametrization().parameters)
-    if unknown:
-        raise InputError(f"the specimen: no potential is known for {', '.join(sorted(unknown))}")
-    width, height, _ = specimen.cell.lengths()
+    width, height = specimen.cell.lengths()[:2] if len(specimen) else (1.0, 1.0)
     sampling = max(width, height) / pixels
     if sampling > 0.25:
         raise InputError(
             f"pixels: {pixels} over {max(width, height):.0f} A is {sampling:.2f} A a pixel; the "
             f"wave needs 0.25 A or less, take {int(np.ceil(max(width, height) / 0.2))} pixels"
         )
-    sigmas = {s: THERMAL.get(s, 0.08) for s in set(specimen.get_chemical_symbols())}
-    potential_of = LobatoParametrization(sigmas=sigmas if thermal == "envelope" else {})
-    atoms = specimen.copy()
-    atoms.pbc = True
-    frozen = abtem.FrozenPhonons(atoms, num_configs=phonons, sigmas=sigmas, seed=seed)
-    gpts = tuple(2 * round(side / sampling / 2) for side in (width, height))
+    displaced = phonons if thermal == "phonons" else 0
+    potential = _potential(specimen, sampling, slice_thickness, thermal == "envelope",
+                           displaced, seed, device)  # fmt: skip
     # unmeasured plans give the same bits every time; powers of two would make them slow
     abtem.config.set({"fftw.planning_effort": "FFTW_ESTIMATE"})
-    potential = abtem.Potential(
-        frozen if thermal == "phonons" else atoms,
-        gpts=gpts,
-        slice_thickness=slice_thickness,
-        integrator=ScatteringFactorProjectionIntegrals(potential_of),
-        device=device,
-    )
     wave: Any = abtem.PlaneWave(energy=energy, device=device).multislice(potential)
     array = wave.compute(scheduler="single-threaded", progress_bar=False).to_cpu().array
     values = torch.from_numpy(np.ascontiguousarray(np.swapaxes(array, -1, -2)))  # abTEM has (x, y)
     return Wave(values.reshape(-1, *values.shape[-2:]), (float(height), float(width)), energy)
+
+
+def projected_potential(specimen: Atoms, *, sampling: float = 0.1) -> NDArray[np.float32]:
+    """Electrostatic potential of a specimen along the beam, (y, x) [V A]."""
+    depth = float(specimen.cell.lengths()[2])
+    potential: Any = _potential(specimen, sampling, depth, True, 0, 0, "cpu").build()
+    array = potential.compute(scheduler="single-threaded", progress_bar=False).array.sum(0)
+    return np.asarray(array.T, dtype=np.float32)
+
+
+def _potential(
+    specimen: Atoms, sampling: float, slice_thickness: float, smeared: bool, phonons: int,
+    seed: int, device: str,
+) -> Any:  # fmt: skip
+    """The potential that abTEM slices, periodic across the beam."""
+    import abtem
+    from abtem.integrals import ScatteringFactorProjectionIntegrals
+    from abtem.parametrizations import LobatoParametrization
+
+    if len(specimen) == 0:
+        raise InputError("the specimen: it has no atoms")
+    symbols = set(specimen.get_chemical_symbols())
+    unknown = symbols - set(LobatoParametrization().parameters)
+    if unknown:
+        raise InputError(f"the specimen: no potential is known for {', '.join(sorted(unknown))}")
+    atoms = specimen.copy()
+    atoms.pbc = True
+    sigmas = {s: THERMAL.get(s, 0.08) for s in symbols}
+    width, height, depth = atoms.cell.lengths()
+    return abtem.Potential(
+        abtem.FrozenPhonons(atoms, num_configs=phonons, sigmas=sigmas, seed=seed)
+        if phonons
+        else atoms,
+        gpts=tuple(2 * round(side / sampling / 2) for side in (width, height)),
+        slice_thickness=min(slice_thickness, depth),
+        integrator=ScatteringFactorProjectionIntegrals(
+            LobatoParametrization(sigmas=sigmas if smeared else {})
+        ),
+        device=device,
+    )
 
 
 def band_limited(wave: Wave, semiangle: float) -> Wave:
