@@ -212,6 +212,7 @@ class Conditions:
     focal_spread: tuple[float, float] = (30.0, 50.0)  # [A]
     vibration: tuple[float, float] = (0.1, 0.4)  # [A]
     rotation: tuple[float, float] = (0.0, 360.0)  # [degrees]
+    focal_points: Sequence[int] = (1, 7)  # how the focal spread is treated, see `image`
     detectors: Sequence[Detector] = field(default_factory=lambda: [Poisson()])
 
 
@@ -279,8 +280,9 @@ def sample(
         -(torch.cos(turn) * aim_y + torch.sin(turn) * aim_x),
         -(torch.cos(turn) * aim_x - torch.sin(turn) * aim_y),
     )
+    points = int(rng.choice(np.asarray(conditions.focal_points)))
     clean = image(bank.wave(structure), optics, pixel_size=pixel_size, shape=(size, size),
-                  rotation=rotation, shift=shift).clamp_(min=0)  # fmt: skip
+                  rotation=rotation, shift=shift, focal_points=points).clamp_(min=0)  # fmt: skip
     low, high = np.log(conditions.vacuum)
     vacuum = torch.exp(draw((low, high)))
     expected = clean * vacuum[:, None, None]

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -58,6 +57,7 @@ def image(
     rotation: float | Tensor = 0.0,
     shift: tuple[float | Tensor, float | Tensor] = (0.0, 0.0),
     mtf: Mtf | None = None,
+    focal_points: int = 1,
 ) -> Tensor:
     """Images of a wave, one for each entry of the optics.
 
@@ -79,6 +79,10 @@ def image(
         By which it appears moved along y and x [A].
     mtf : callable, optional
         The detector's transfer of the frequencies (fy, fx) in cycles per pixel.
+    focal_points : int
+        With 1 the focal spread damps the wave (quasi-coherent); with more, the images at so many
+        values of defocus are averaged (Gauss-Hermite points). At a spread of 40 A, 9 are within
+        0.5 % of the contrast, 5 within 5 %.
 
     Returns
     -------
@@ -98,7 +102,8 @@ def image(
 
     with the focal spread D and the convergence s; then I = |psi|^2, averaged over frozen
     phonons, is filtered by exp(-2 (pi v f)^2) for a vibration v. This quasi-coherent treatment of
-    the spread is exact for the interference of each beam with the unscattered one [1]_.
+    the spread is exact only for the interference of each beam with the unscattered one [1]_; it
+    weakens all others, and removes intensity.
 
     References
     ----------
@@ -114,7 +119,11 @@ def image(
         sides = [max(1, round(length / pixel_size)) for length in wave.extent]
         steps, held = [pixel_size] * 2, min(2 * limit, 0.5 / pixel_size)
     sides = list(shape or sides)
-    spectrum = _intensity_spectrum(wave, optics, limit, held)
+    spectrum = sum(
+        weight * _intensity_spectrum(wave, setting, limit, held)
+        for weight, setting in _focal_settings(optics, focal_points)
+    )
+    assert isinstance(spectrum, Tensor)
     reach = spectrum.shape[1] // 2, spectrum.shape[2] - 1
     fy = torch.arange(-reach[0], reach[0] + 1, device=spectrum.device) / wave.extent[0]
     fx = torch.arange(reach[1] + 1, device=spectrum.device) / wave.extent[1]
@@ -124,6 +133,18 @@ def image(
     if mtf is not None:
         spectrum = spectrum * mtf(fy[:, None] * steps[0], fx * steps[1])
     return sampled(spectrum, wave.extent, steps, sides, rotation, shift)
+
+
+def _focal_settings(optics: Optics, points: int) -> list[tuple[float, Optics]]:
+    if points == 1:
+        return [(1.0, optics)]
+    nodes, weights = np.polynomial.hermite.hermgauss(points)
+    sharp = replace(optics, focal_spread=0.0)
+    return [
+        (float(w) / np.sqrt(np.pi),
+         replace(sharp, defocus=optics.defocus + float(x) * optics.focal_spread))
+        for x, w in zip(nodes, weights, strict=True)
+    ]  # fmt: skip
 
 
 def _intensity_spectrum(wave: Wave, optics: Optics, limit: float, held: float) -> Tensor:
@@ -209,17 +230,6 @@ def contrast_transfer(
 def pixel_mtf(fy: Tensor, fx: Tensor) -> Tensor:
     """Transfer of square pixels that collect over their whole area."""
     return torch.sinc(fy) * torch.sinc(fx)
-
-
-def focal_series(wave: Wave, optics: Optics, *, points: int = 9, **options: Any) -> Tensor:
-    """Average over the distribution of defocus explicitly, (n, y, x), by Gauss-Hermite points."""
-    nodes, weights = np.polynomial.hermite.hermgauss(points)
-    spread, still = optics.focal_spread, replace(optics, focal_spread=0.0)
-    return torch.stack([
-        float(w) / np.sqrt(np.pi)
-        * image(wave, replace(still, defocus=optics.defocus + float(node) * spread), **options)
-        for node, w in zip(nodes, weights, strict=True)
-    ]).sum(0)  # fmt: skip
 
 
 def _check(optics: Optics, pixel_size: float | None) -> None:

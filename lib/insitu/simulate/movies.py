@@ -53,7 +53,7 @@ class Plan:
     samples: int = 6  # specimens in an exposure in which atoms move
     drift: float = 0.3  # steady drift [A/s]
     jitter: float = 0.02  # standard deviation of the random walk's steps, one axis [A]
-    defocus: float = -100.0  # [A]; columns of platinum are white
+    defocus: float = -80.0  # [A]; columns of platinum are white
     detector: str = "poisson"  # or sub_frames: reads four times in a frame, one bit each
     seed: int = 0
 
@@ -130,6 +130,26 @@ class Movie(NamedTuple):
         return np.concatenate(found)
 
 
+def parse_hops(text: str) -> tuple[tuple[float, float], ...]:
+    """Read hops written as `start+duration`, in frames, separated by blanks.
+
+    Raises
+    ------
+    InputError
+        If the text is something else.
+    """
+    hops = []
+    for word in text.split():
+        start, plus, length = word.partition("+")
+        try:
+            hops.append((float(start), float(length)))
+        except ValueError:
+            plus = ""
+        if not plus or not np.isfinite(hops[-1]).all() or hops[-1][1] <= 0:
+            raise InputError(f"hops: got {word!r}, expected start+duration in frames, as 44+1")
+    return tuple(hops)
+
+
 def make_movie(plan: Plan, *, workers: int | None = None) -> Movie:
     """Simulate a movie; the same plan gives the same bits, whatever the number of workers.
 
@@ -187,7 +207,8 @@ def _picture(specimen: Atoms, defocus: float) -> NDArray[np.float32]:
     """Clean image of the whole field."""
     wave = exit_wave(specimen)
     step = wave.extent[0] / _GRID
-    shown = image(wave, Optics(defocus=defocus), pixel_size=step, shape=(_GRID, _GRID))
+    shown = image(wave, Optics(defocus=defocus), pixel_size=step, shape=(_GRID, _GRID),
+                  focal_points=9)  # fmt: skip
     return np.asarray(shown[0].numpy())
 
 
@@ -298,3 +319,13 @@ def to_hyperspy(movie: Movie) -> Any:
     signal.metadata.General.title = "simulated in situ movie of Pt on CeO2"
     signal.metadata.add_dictionary({"Simulation": {"plan": asdict(plan)}})
     return signal
+
+
+def save_hyperspy(signal: Any, path: Path | str) -> Path:
+    """Write a HyperSpy signal as .hspy, whatever the path is called."""
+    path = Path(path)
+    named = path if path.suffix == ".hspy" else path.with_suffix(".hspy")
+    signal.save(named, overwrite=True, compression="gzip")
+    if named != path:
+        named.replace(path)
+    return path

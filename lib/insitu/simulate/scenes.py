@@ -133,7 +133,9 @@ def facet_columns(body: Particle, gone: list[int], layer: int) -> list[int]:
     }
     facet = rest[np.abs(rest @ FRAME @ LEFT - (plane - layer * PT / np.sqrt(3))) < 0.1] @ FRAME
     start = (facet @ LEFT_AXIS).min() + layer * NEIGHBOUR * 0.4
-    return sorted((c for c, a in along.items() if a > start), key=lambda c: along[c])
+    floor = rest[:, 1].min() + 4.0  # not at the support
+    free = [c for c, a in along.items() if a > start and body.centre(c)[1] > floor]
+    return sorted(free, key=lambda c: along[c])
 
 
 def turning_particle(
@@ -166,13 +168,19 @@ def turning_particle(
         )
     rng = np.random.default_rng(seed)
     before = particle(diameter, sharp=True, sunk=0.25, rng=rng)
-    edge = edge_columns(before, 3)
-    first, second = (facet_columns(before, edge, layer) for layer in (1, 2))
+    for layers in (3, 2, 1):  # as many as find room in one new layer, six at most
+        edge = edge_columns(before, layers)
+        first, second = (facet_columns(before, edge, layer) for layer in (1, 2))
+        if len(edge) <= min(6, len(first)) and len(second) > len(edge) // 3:
+            break
+    else:
+        raise InputError(f"diameter: a particle of {diameter:g} A is too small for this scene")
     after = before.moved(dict(zip(edge, first, strict=False)))
     slab, _ = specimens.ceria(SUPPORT, rng)
     base = standing(np.concatenate(list(before.occupied.values())))
     offset = base[0] - next(iter(before.occupied.values()))[0]
-    pivot = np.array([base[base[:, 1] < base[:, 1].min() + 0.1, 0].min(), base[:, 1].min()])
+    foot = base[base[:, 1] < base[:, 1].min() + 0.1]  # it turns about the end that stays down
+    pivot = np.array([foot[:, 0].min() if turn >= 0 else foot[:, 0].max(), foot[0, 1]])
 
     def placed(body: Particle, angle: float) -> Atoms:
         label = np.concatenate([np.full(len(a), c) for c, a in body.occupied.items()])
@@ -227,12 +235,13 @@ def migrating(
 ) -> Particle:  # fmt: skip
     """The particle at one moment of the event; `time` runs from 0 to 1.
 
-    Up to 0.3 the columns of the edge leave it, up to 0.75 they are a double layer of four and two
-    columns that slides along the facet, then they settle as one layer.
+    Up to 0.3 the columns of the edge leave it, up to 0.75 they are a double layer, two thirds of
+    them below and one above, that slides along the facet, then they settle as one layer.
     """
     gone = edge[: min(len(edge), int(np.ceil(len(edge) * time / 0.3)))]
     settled = time > 0.75 and rng.random() < (time - 0.75) / 0.15
-    slots = first[: len(edge)] if settled else first[:4] + second[: len(edge) - 4]
+    lower = -(-2 * len(edge) // 3)
+    slots = first[: len(edge)] if settled else first[:lower] + second[: len(edge) - lower]
     order = list(rng.permutation(len(gone))) if time < 0.75 else list(range(len(gone)))
     moves = {column: slots[i] for column, i in zip(gone, order, strict=True)}
     axis = (FRAME @ LEFT_AXIS)[:2]

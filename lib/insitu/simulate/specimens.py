@@ -177,24 +177,30 @@ def periods(field: float) -> int:
     return max(2, int(np.ceil(field / PERIOD - 1e-6)))
 
 
+def oriented(name: str, parameter: float) -> Atoms:
+    """One orthogonal cell of Pt or CeO2 with [11-2], [111] and [1-10] along x, y and z."""
+    kind = {"Pt": "fcc", "CeO2": "fluorite"}[name]
+    cell = ase.build.cut(ase.build.bulk(name, kind, a=parameter, cubic=True),
+                         a=(0.5, -0.5, 0), b=(0.5, 0.5, -1), c=(1, 1, 1))  # fmt: skip
+    return Atoms(
+        cell.get_chemical_symbols(),
+        scaled_positions=cell.get_scaled_positions()[:, [1, 2, 0]],
+        cell=cell.cell.lengths()[[1, 2, 0]],
+    )
+
+
 def ceria(recipe: Recipe, rng: np.random.Generator) -> tuple[Atoms, list[dict[str, Any]]]:
     """Make a slab whose last oxygen plane is at height 0, and list its vacancies.
 
     Vacancies are taken from one column of each element, at random places along it.
     """
-    cell = ase.build.cut(ase.build.bulk("CeO2", "fluorite", a=CEO2, cubic=True),
-                         a=(0.5, -0.5, 0), b=(0.5, 0.5, -1), c=(1, 1, 1))  # fmt: skip
-    cut = Atoms(
-        cell.get_chemical_symbols(),
-        scaled_positions=cell.get_scaled_positions()[:, [1, 2, 0]],
-        cell=cell.cell.lengths()[[1, 2, 0]],
-    )
+    cut = oriented("CeO2", CEO2)
     layers = -(-recipe.trilayers // 3) + 2
     slab = cut.repeat((periods(recipe.field), layers, max(1, round(recipe.thickness / REPEAT))))
     planes = np.unique(slab.positions[slab.symbols == "Ce", 1].round(3))[1 : recipe.trilayers + 1]
     slab = slab[(np.abs(slab.positions[:, 1, None] - planes) < 1.0).any(1)]
     slab.positions[:, 1] -= slab.positions[:, 1].max()
-    slab.positions[:, 0] %= slab.cell[0, 0]
+    slab.positions[:, 0] = (slab.positions[:, 0] + 1e-6) % slab.cell[0, 0]
     slab.positions[:, 2] -= _middle(slab.positions[:, 2])
     missing: list[dict[str, Any]] = []
     gone: list[int] = []
@@ -301,7 +307,7 @@ def tilted(specimen: Atoms, tilt: tuple[float, float]) -> Atoms:
     sheared = specimen.copy()
     sheared.positions[:, 0] += about_y * depth
     sheared.positions[:, 1] += about_x * depth
-    sheared.positions[:, 0] %= sheared.cell[0, 0]
+    sheared.positions[:, 0] = (sheared.positions[:, 0] + 1e-6) % sheared.cell[0, 0]
     if not 0 < sheared.positions[:, 1].min() <= sheared.positions[:, 1].max() < sheared.cell[1, 1]:
         sheared.positions[:, 1] %= sheared.cell[1, 1]  # the wave is periodic in y too
     return sheared

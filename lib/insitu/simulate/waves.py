@@ -57,7 +57,7 @@ def exit_wave(
     specimen: Atoms,
     *,
     pixels: int = 540,
-    slice_thickness: float = 2.0,
+    slice_thickness: float = 1.0,
     thermal: str = "envelope",
     phonons: int = 8,
     seed: int = 0,
@@ -139,8 +139,9 @@ def _potential(
 ) -> Any:  # fmt: skip
     """The potential that abTEM slices, periodic across the beam."""
     import abtem
-    from abtem.integrals import ScatteringFactorProjectionIntegrals
     from abtem.parametrizations import LobatoParametrization
+
+    from insitu.simulate.potentials import StructureFactorProjection
 
     if len(specimen) == 0:
         raise InputError("the specimen: it has no atoms")
@@ -158,9 +159,7 @@ def _potential(
         else atoms,
         gpts=tuple(2 * round(side / sampling / 2) for side in (width, height)),
         slice_thickness=min(slice_thickness, depth),
-        integrator=ScatteringFactorProjectionIntegrals(
-            LobatoParametrization(sigmas=sigmas if smeared else {})
-        ),
+        integrator=StructureFactorProjection(sigmas if smeared else {}),
         device=device,
     )
 
