@@ -33,6 +33,7 @@ test: $(VENV)/.test
 
 bench: $(VENV)/.test
 	$(BIN)/python tests/benchmarks/detectors.py
+	$(BIN)/python tests/benchmarks/simulation.py
 
 $(VENV)/bin/pip:
 	$(PYTHON) -m venv $(VENV)

@@ -23,21 +23,22 @@ from insitu.simulate import datasets, movies, specimens
 from insitu.simulate.imaging import Optics, image
 from insitu.simulate.waves import exit_wave
 
-PIXELS, PIXEL_SIZE = 256, 0.12
+PIXELS, PIXEL_SIZE = 276, 0.12
 
 
 def clean_image(folder: Path) -> Path:
     """Write pt_ceo2_clean.tif and pt_ceo2_clean.json."""
     recipe = specimens.Recipe(
-        diameter=21.0, truncation=1.0, sunk=0.45, thickness=30.0, trilayers=3, seed=8
+        diameter=21.0, truncation=1.0, sunk=0.4, thickness=30.0, trilayers=3, field=30.0, seed=8
     )
-    specimen = specimens.build(recipe)
-    wave = exit_wave(specimen)
-    top = specimen.positions[specimen.symbols == "Pt", 1].min()
-    middle = top + 0.5 * PIXELS * PIXEL_SIZE - 4.8  # 40 rows of vacuum above the particle
+    wave = exit_wave(specimens.build(recipe), pixels=336)
     optics = Optics(defocus=-80.0)
-    clean = image(wave, optics, pixel_size=PIXEL_SIZE, shape=(PIXELS, PIXELS),
-                  shift=(wave.extent[0] / 2 - middle, 0.0), focal_points=9)[0].numpy()  # fmt: skip
+    # the whole field, which repeats itself, so that it can be resampled by Fourier transforms
+    step = wave.extent[0] / PIXELS
+    if abs(step / PIXEL_SIZE - 1) > 1e-3:
+        raise ValueError(f"the pixels are {step:.5f} A, expected {PIXEL_SIZE} A within 0.1 %")
+    clean = image(wave, optics, pixel_size=step, shape=(PIXELS, PIXELS), focal_points=9)
+    clean = clean[0].numpy()
     vacuum = float(clean[:30].mean())
     if abs(vacuum - 1) > 0.01:
         raise ValueError(f"the vacuum has a mean of {vacuum:.4f}, expected 1 within 1 %")

@@ -111,3 +111,15 @@ def test_help_names_the_commands(capsys):
     text = capsys.readouterr().out
     assert all(word in text for word in ("run", "refresh", "doctor"))
     assert isinstance(cli.group, click.Group)
+
+
+def test_bank_is_made_and_not_overwritten(tmp_path, capsys):
+    path = tmp_path / "waves.zarr"
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["bank", str(path), "--count", "1"])
+    assert caught.value.code == 0
+    assert (path / "zarr.json").is_file()
+    assert call("bank", str(path)) == 2
+    assert f"{path} exists" in capsys.readouterr().err
+    assert call("bank", str(tmp_path / "x"), "--count", "0") == 2
+    assert "count: got 0" in capsys.readouterr().err

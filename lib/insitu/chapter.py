@@ -14,6 +14,7 @@ import os
 import platform
 import re
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -87,7 +88,7 @@ class Page:
         self._begin = time.perf_counter()
 
     def write(self, name: str, writer: Callable[[Path], Any]) -> Path:
-        """Write a file into the output folder, under a temporary name until it is whole.
+        """Write a file or a store into the output folder, under a temporary name until it is whole.
 
         Raises
         ------
@@ -100,10 +101,13 @@ class Page:
         unfinished = path.with_name(f".part-{path.name}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            _remove(unfinished)
             writer(unfinished)
+            if path.is_dir():  # a store is a folder, which a rename does not replace
+                _remove(path)
             unfinished.replace(path)
         except OSError as error:
-            unfinished.unlink(missing_ok=True)
+            _remove(unfinished)
             raise InputError(
                 f"{path} could not be written ({error.strerror or error}); free some space or "
                 f"choose another output_dir"
@@ -142,6 +146,14 @@ class Page:
             for k, v in numbers.items()
         )
         display(HTML(f'<table class="insitu-results"><tbody>{rows}</tbody></table>'))
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def glue(name: str, value: float | str) -> None:

@@ -100,6 +100,18 @@ def refresh(check: bool) -> None:
 
 
 @group.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--count", default=900, show_default=True, help="Structures.")
+@click.option("--seed", default=0, show_default=True, help="Of the structures.")
+@click.option("--workers", type=int, help="Threads; by default one for each core.")
+def bank(path: Path, count: int, seed: int, workers: int | None) -> None:
+    """Simulate a bank of exit waves, or go on with one that was interrupted."""
+    from insitu.simulate import datasets
+
+    click.echo(datasets.make_bank(path, count, seed=seed, workers=workers))
+
+
+@group.command()
 def doctor() -> None:
     """Tell what this machine has, and what will and will not run on it."""
     memory = psutil.virtual_memory()

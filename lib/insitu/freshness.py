@@ -74,9 +74,17 @@ def stamp_page(notebook: Any, run: Mapping[str, Any], library: Path = LIBRARY) -
         if cell.source.strip():
             number += 1
             cell.execution_count = number
-        cell.outputs = _joined_streams(cell.outputs)
+        cell.outputs = _joined_streams([o for o in cell.outputs if not _is_progress(o)])
         for output in cell.outputs:
             output.get("data", {}).pop(WIDGET_VIEW, None)  # its kernel is gone, the HTML stays
+
+
+def _is_progress(output: Any) -> bool:
+    """Whether an output is a progress bar: a widget without HTML, or a line written over."""
+    if output.output_type == "stream":
+        return output.name == "stderr" and "\r" in output.text
+    data = output.get("data", {})
+    return WIDGET_VIEW in data and "text/html" not in data
 
 
 def _joined_streams(outputs: list[Any]) -> list[Any]:

@@ -122,9 +122,8 @@ class Movie(NamedTuple):
             shown = np.zeros(len(rows), dtype=[*_COLUMN[2:], ("occupancy", "f4")])
             for name, _ in _COLUMN[2:]:
                 shown[name] = rows[name]
-            half = self.plan.pixel_size / 2
-            shown["y"] += self.drift[frame, 0] - offset - half
-            shown["x"] += self.drift[frame, 1] - offset - half
+            shown["y"] += self.drift[frame, 0] - offset
+            shown["x"] += self.drift[frame, 1] - offset
             shown["occupancy"] = share
             found.append(shown)
         return np.concatenate(found)
