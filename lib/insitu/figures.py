@@ -62,9 +62,13 @@ def show(figure: Figure, *, alt: str) -> None:
         stream, format="png", facecolor="white", bbox_inches="tight", metadata={"Software": None}
     )  # fmt: skip
     plt.close(figure)
-    pixels = Image.open(stream).width
+    drawn = Image.open(stream).convert("RGB")
+    small = drawn.quantize(256, dither=Image.Dither.NONE)  # a third of the bytes
+    stream = io.BytesIO()
+    small.save(stream, "PNG", optimize=True)
     png = base64.b64encode(stream.getvalue()).decode()
-    shown = {"alt": alt, "width": round(96 * pixels / plt.rcParams["savefig.dpi"])}  # CSS pixels
+    width = round(96 * drawn.width / plt.rcParams["savefig.dpi"])  # CSS pixels
+    shown = {"alt": alt, "width": width}
     display({"image/png": png, "text/plain": alt}, raw=True, metadata={"image/png": shown})
 
 
@@ -146,6 +150,7 @@ def scrubber(
     limits: tuple[float, float] | None = None,
     zoom: int = 3,
     name: str = "frame",
+    levels: int = 256,
 ) -> None:
     """Movies side by side with a slider: alive in a notebook, and on the static page too.
 
@@ -169,6 +174,8 @@ def scrubber(
         Screen pixels for each pixel of the movies, where there is room.
     name : str
         What the slider goes through.
+    levels : int
+        Grey levels; fewer make noisy movies smaller.
     """
     arrays = [np.asarray(m, dtype=float) for m in movies.values()]
     if len({a.shape for a in arrays}) != 1 or len(labels) != len(arrays[0]):
@@ -180,7 +187,8 @@ def scrubber(
     gap = 4
     joined = np.concatenate([np.pad(a, ((0, 0), (0, 0), (0, gap)), constant_values=high)
                              for a in arrays], axis=2)[:, :, :-gap]  # fmt: skip
-    grey = np.rint(np.clip((joined - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+    steps = np.rint(np.clip((joined - low) / (high - low), 0, 1) * (levels - 1))
+    grey = np.rint(steps * (255 / (levels - 1))).astype(np.uint8)
     count, height, width = grey.shape
     live = live_slider(grey, list(movies), labels, zoom=zoom, name=name)
     columns = min(count, max(1, round((count * height / width) ** 0.5)))
