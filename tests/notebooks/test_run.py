@@ -10,6 +10,8 @@ import numpy as np
 import papermill
 import pytest
 import tifffile
+from ase.build import bulk
+from ase.io import write
 
 from insitu import chapter, cli, fetch
 
@@ -205,3 +207,36 @@ def test_doctor_tells_what_runs(capsys):
     for word in ("memory", "GPU", "disk", "data cache", "works", "02-electron-counting: will run"):
         assert word in text
     assert os.fspath(chapter.output_folder("x", "")).startswith(str(fetch.ROOT))
+
+
+@pytest.mark.parametrize(
+    ("chapter_number", "values", "sentence"),
+    [
+        ("01", {"thickness": "-3"}, "thickness: got -3.0; allowed"),
+        ("01", {"defocus": "far"}, "defocus"),
+        ("01", {"diameter": "40", "thickness": "4", "structure": "none.xyz"}, "there is no file"),
+        ("03", {"size": "400"}, "more than the 66 A of the simulated field"),
+        ("03", {"hops": "44-1"}, "expected start+duration"),
+        ("03", {"event": "125"}, "do not lie within 128 frames"),
+    ],
+)
+def test_bad_values_of_the_simulations(tmp_path, capsys, chapter_number, values, sentence):
+    """One sentence, an exit status that is not 0, nothing written."""
+    words = [w for k, v in values.items() for w in ("-p", f"{k}={v}")]
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["run", chapter_number, *words, "-p", f"output_dir={tmp_path / 'out'}"])
+    assert caught.value.code in (1, 2)
+    errors = capsys.readouterr().err
+    assert sentence in errors
+    assert "Traceback" not in errors
+    assert not (tmp_path / "out").exists()
+
+
+def test_own_structure(tmp_path):
+    """A reader's xyz goes through the whole of chapter 1."""
+    write(tmp_path / "mine.xyz", bulk("Au", cubic=True).repeat((3, 3, 2)))
+    values = cli._parameters(NOTEBOOKS[0], "smoke", (), ()) | {"structure": "mine.xyz"}
+    out = tmp_path / "out"
+    record = cli.run_chapter(NOTEBOOKS[0], values | {"output_dir": str(out)}, progress=False)
+    assert "atoms: {'Au': 72}" in printed(record["notebook"])
+    assert {p.name for p in out.iterdir()} >= {"clean.tif", "through_focus.tif", "specimen.xyz"}
