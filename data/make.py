@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from insitu.simulate import datasets, movies, specimens
+from insitu.simulate import datasets, movie_files, movies, specimens
 from insitu.simulate.imaging import Optics, image
 from insitu.simulate.waves import exit_wave
 
@@ -76,9 +76,8 @@ def main() -> None:
     if arguments.what == "image":
         print(clean_image(arguments.output))
     elif arguments.what == "movie":
-        print(
-            movies.save(movies.make_movie(movies.Plan()), arguments.output / "pt_ceo2_movie.zarr")
-        )
+        movie = movies.make_movie(movies.Plan())
+        print(movie_files.save(movie, arguments.output / "pt_ceo2_movie.zarr"))
     else:
         print(datasets.make_bank(arguments.output / "exit_waves.zarr", 40))
 

@@ -35,9 +35,12 @@ def test_every_page_opens_without_an_error(browser, address, names, width, theme
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_scrubbers_turn_by_keyboard(browser, address, width):
+@pytest.mark.parametrize(
+    "name", ["01-hrtem-simulation", "02-electron-counting", "03-in-situ-movie"]
+)
+def test_scrubbers_turn_by_keyboard(browser, address, width, name):
     page = browser.new_page(viewport={"width": width, "height": 900})
-    page.goto(address + "notebooks/02-electron-counting.html")
+    page.goto(f"{address}notebooks/{name}.html")
     for scrubber in page.locator(".insitu-scrubber").all():
         view, slider = scrubber.locator(".view"), scrubber.locator("input")
         slider.scroll_into_view_if_needed()
@@ -73,3 +76,40 @@ def test_scrubber_without_scripts_and_in_print_shows_every_frame(browser, addres
         assert abs(image["height"] - view["height"]) < 2
         assert not scrubber.locator("input").is_visible()
         context.close()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_particle_turns_by_keyboard_and_mouse(browser, address, width):
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    page.goto(address + "notebooks/01-hrtem-simulation.html")
+    canvas = page.locator(".insitu-atoms canvas")
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    assert 200 < box["width"] <= width
+
+    def picture():
+        page.wait_for_timeout(100)
+        return canvas.evaluate("c => c.toDataURL()")
+
+    pictures = [picture()]
+    canvas.focus()
+    for key in ("ArrowRight", "ArrowDown"):
+        page.keyboard.press(key)
+        pictures.append(picture())
+    page.mouse.move(box["x"] + 100, box["y"] + 100)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 160, box["y"] + 120, steps=3)
+    page.mouse.up()
+    pictures.append(picture())
+    assert len(set(pictures)) == 4
+    page.close()
+
+
+def test_particle_without_scripts_is_a_picture(browser, address):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(address + "notebooks/01-hrtem-simulation.html")
+    view = page.locator(".insitu-atoms")
+    assert view.locator("img").is_visible()
+    assert not view.locator("canvas").is_visible()
+    context.close()

@@ -7,7 +7,7 @@ import torch
 from ase import Atoms
 
 from insitu import InputError
-from insitu.simulate import imaging, resampling, specimens, waves
+from insitu.simulate import imaging, lattice, resampling, specimens, waves
 from insitu.simulate.imaging import Optics, image
 
 SMALL = {"diameter": 12.0, "field": 22.0, "thickness": 16.0, "trilayers": 1}
@@ -115,7 +115,7 @@ def test_kirklands_five_atoms():
 )
 def test_negative_cs_contrast_of_slabs(name, repeats, expected):
     """Slabs of 38 A: at -60 A of defocus platinum and oxygen are white, at +60 A black."""
-    crystal = specimens.oriented(name, {"Pt": 3.92, "CeO2": 5.411}[name]).repeat((2, 2, repeats))
+    crystal = lattice.oriented(name, {"Pt": 3.92, "CeO2": 5.411}[name]).repeat((2, 2, repeats))
     wave = waves.exit_wave(crystal, pixels=200, thermal="none")
     step = 0.05
     for which, defocus in enumerate((-60.0, 60.0)):

@@ -7,7 +7,7 @@ import pytest
 import zarr
 
 from insitu import InputError, fetch
-from insitu.simulate import movies, scenes, specimens
+from insitu.simulate import movie_files, movies, scenes, specimens
 from insitu.simulate.movies import Plan
 
 SHORT = {"frames": 14, "size": 96, "event": 4, "duration": 5, "hops": ((1, 1), (11.5, 1.5)),
@@ -16,7 +16,7 @@ SHORT = {"frames": 14, "size": 96, "event": 4, "duration": 5, "hops": ((1, 1), (
 
 @pytest.fixture(scope="module")
 def shipped():
-    return movies.load(fetch.shipped("pt_ceo2_movie.zarr"))
+    return movie_files.load(fetch.shipped("pt_ceo2_movie.zarr"))
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +75,19 @@ def test_atoms_are_conserved_in_every_specimen(shipped):
         assert (there["atoms"] * there["occupancy"]).sum() == pytest.approx(max(totals), rel=1e-4)
 
 
+def test_atoms_of_a_frame_are_those_of_its_columns(shipped):
+    for frame in (20, 51, 67):
+        rows = shipped.truth(frame)
+        seen = movies.atoms_of(shipped, frame)
+        assert sum(share for share, _ in seen) == pytest.approx(1, rel=1e-6)
+        atoms = seen[0][1]
+        for row in rows[:: len(rows) // 20][:8]:
+            places = [a.positions[a.arrays["label"] == row["label"], :2].mean(0) for _, a in seen]
+            off = [np.hypot(*(p - [row["x"], row["y"]])) for p in places]
+            assert min(off) < 1e-3
+            assert (atoms.arrays["label"] == row["label"]).sum() == row["atoms"]
+
+
 def test_counts_are_those_of_the_clean_frames(shipped):
     """Chi-square of sums over blocks of pixels and frames, in all places of the movie."""
     expected = shipped.clean().clip(0) * shipped.plan.vacuum
@@ -117,19 +130,19 @@ def test_same_plan_same_movie_and_read_back(short, tmp_path):
     again = movies.make_movie(Plan(**SHORT), workers=1)
     assert np.array_equal(short.counts, again.counts)
     assert np.array_equal(short.exposures, again.exposures)
-    back = movies.load(movies.save(short, tmp_path / "movie.zarr"))
+    back = movie_files.load(movie_files.save(short, tmp_path / "movie.zarr"))
     assert back.plan == short.plan
     for name in ("counts", "exposures", "weights", "drift", "angles", "columns"):
         assert np.array_equal(getattr(back, name), getattr(short, name))
     assert back.events == short.events
     assert np.array_equal(back.clean(), short.clean())
     with pytest.raises(InputError, match="exists"):
-        movies.save(short, tmp_path / "movie.zarr")
+        movie_files.save(short, tmp_path / "movie.zarr")
 
 
 def test_hyperspy_signal(short, tmp_path):
     hs = pytest.importorskip("hyperspy.api")
-    path = movies.save_hyperspy(movies.to_hyperspy(short), tmp_path / "movie.hspy")
+    path = movie_files.save_hyperspy(movie_files.to_hyperspy(short), tmp_path / "movie.hspy")
     signal = hs.load(path)
     assert np.array_equal(signal.data, short.counts)
     time, x, y = signal.axes_manager["time"], *signal.axes_manager.signal_axes
@@ -189,13 +202,13 @@ def test_a_full_disk_leaves_nothing(short, tmp_path, monkeypatch):
 
     monkeypatch.setattr(zarr.Group, "create_array", full)
     with pytest.raises(InputError, match="No space left on device"):
-        movies.save(short, tmp_path / "movie.zarr")
+        movie_files.save(short, tmp_path / "movie.zarr")
     assert not list(tmp_path.iterdir())
 
 
 def test_foreign_stores_are_refused(tmp_path):
     with pytest.raises(InputError, match="is no movie"):
-        movies.load(tmp_path)
+        movie_files.load(tmp_path)
     zarr.create_group(tmp_path / "other", attributes={"plan": {}})
     with pytest.raises(InputError, match="is no movie"):
-        movies.load(tmp_path / "other")
+        movie_files.load(tmp_path / "other")

@@ -3,7 +3,8 @@ import pytest
 
 from insitu import InputError
 from insitu.simulate import datasets, specimens
-from insitu.simulate.specimens import CEO2, PT, Recipe, build
+from insitu.simulate.lattice import CEO2, PT
+from insitu.simulate.specimens import Recipe, build
 
 KINDS = [
     *({"defect": d} for d in specimens.DEFECTS),

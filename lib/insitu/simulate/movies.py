@@ -7,21 +7,16 @@ few in proportion to their share of it, moved by the drift and counted by a dete
 
 from __future__ import annotations
 
-import json
-import shutil
-from dataclasses import asdict, dataclass
-from functools import partial
-from pathlib import Path
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import zarr
 from ase import Atoms
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
-from zarr.codecs import BloscCodec
 
 from insitu import InputError
 from insitu.simulate import scenes, specimens
@@ -31,7 +26,7 @@ from insitu.simulate.resampling import resample
 from insitu.simulate.waves import exit_wave, in_order
 
 _GRID = 300  # pixels of an exposure's image across the cell: 0.22 A, below half of 0.48 A
-_COLUMN = [("exposure", "i4"), ("specimen", "i4"), ("label", "i4"), ("x", "f4"), ("y", "f4"),
+COLUMN_FIELDS = [("exposure", "i4"), ("specimen", "i4"), ("label", "i4"), ("x", "f4"), ("y", "f4"),
            ("atoms", "i4"), ("surface", "?")]  # fmt: skip
 
 
@@ -119,14 +114,36 @@ class Movie(NamedTuple):
         for exposure in np.flatnonzero(self.weights[frame]):
             rows = self.columns[self.columns["exposure"] == exposure]
             share = self.weights[frame, exposure] / (rows["specimen"].max() + 1)
-            shown = np.zeros(len(rows), dtype=[*_COLUMN[2:], ("occupancy", "f4")])
-            for name, _ in _COLUMN[2:]:
+            shown = np.zeros(len(rows), dtype=[*COLUMN_FIELDS[2:], ("occupancy", "f4")])
+            for name, _ in COLUMN_FIELDS[2:]:
                 shown[name] = rows[name]
             shown["y"] += self.drift[frame, 0] - offset
             shown["x"] += self.drift[frame, 1] - offset
             shown["occupancy"] = share
             found.append(shown)
         return np.concatenate(found)
+
+
+def atoms_of(movie: Movie, frame: int) -> list[tuple[float, Atoms]]:
+    """Atoms that a frame has seen, made again from the movie's plan.
+
+    Returns
+    -------
+    list of (float, Atoms)
+        The share of the frame's time, and the specimen, its x and y from the middle of pixel
+        (0, 0) of the frame [A]. The array `label` names the columns of platinum as in `truth`.
+    """
+    plan = movie.plan
+    offset = (movie.extent - plan.size * plan.pixel_size) / 2
+    seen = []
+    for number in np.flatnonzero(movie.weights[frame]):
+        exposure = _scene(plan).exposures[number]
+        for specimen in exposure.specimens:
+            moved = specimen.copy()
+            moved.positions[:, :2] += movie.drift[frame, ::-1] - offset
+            share = float(movie.weights[frame, number]) / len(exposure.specimens)
+            seen.append((share, moved))
+    return seen
 
 
 def parse_hops(text: str) -> tuple[tuple[float, float], ...]:
@@ -191,6 +208,7 @@ def make_movie(plan: Plan, *, workers: int | None = None) -> Movie:
     )  # fmt: skip
 
 
+@lru_cache(maxsize=4)
 def _scene(plan: Plan) -> scenes.Scene:
     if plan.scene == "pair":
         return scenes.pair_of_particles(
@@ -231,100 +249,4 @@ def _columns(scene: scenes.Scene) -> NDArray[Any]:
                 x, y = specimen.positions[member, :2].mean(0)
                 surface = bool(specimen.arrays["surface"][member][0])
                 rows.append((number, index, name, x, y, member.sum(), surface))
-    return np.array(rows, dtype=_COLUMN)
-
-
-def save(movie: Movie, path: Path | str) -> Path:
-    """Write a movie with its truth as a zarr v3 group.
-
-    Raises
-    ------
-    InputError
-        If the path exists or cannot be written.
-    """
-    path = Path(path)
-    if path.exists():
-        raise InputError(f"{path} exists; choose another name, or remove it")
-    unfinished = path.with_name(f".part-{path.name}")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    arrays: dict[str, NDArray[Any]] = {
-        "counts": movie.counts, "exposures": movie.exposures, "weights": movie.weights,
-        "drift": movie.drift, "angles": movie.angles,
-    }  # fmt: skip
-    arrays |= {f"columns/{name}": movie.columns[name] for name, _ in _COLUMN}
-    packing = BloscCodec(cname="zstd", clevel=9, shuffle="bitshuffle")
-    try:
-        about = {
-            "what": "simulated in situ movie of Pt on CeO2, electron counts, with its truth",
-            "plan": asdict(movie.plan), "extent_angstrom": movie.extent, "events": movie.events,
-            "axes": {"counts": ["time", "y", "x"], "scale": [1 / movie.plan.rate,
-                     movie.plan.pixel_size, movie.plan.pixel_size], "units": ["s", "A", "A"]},
-            "licence": "CC-BY-4.0",
-        }  # fmt: skip
-        group = zarr.create_group(unfinished, attributes=json.loads(json.dumps(about)))
-        for name, array in arrays.items():
-            chunks = (min(64, len(array)), *array.shape[1:]) if name == "counts" else array.shape
-            group.create_array(name, data=array, chunks=chunks, compressors=packing)
-        unfinished.replace(path)
-    except OSError as error:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise InputError(
-            f"{path} could not be written ({error.strerror or error}); free some space or choose "
-            "another output_dir"
-        ) from None
-    return path
-
-
-def load(path: Path | str) -> Movie:
-    """Read a movie that `save` wrote.
-
-    Raises
-    ------
-    InputError
-        If it is something else.
-    """
-    path = Path(path)
-    if not (path / "zarr.json").is_file():
-        raise InputError(f"{path} is no movie of ours: it has no zarr.json")
-    group: Any = zarr.open_group(path, mode="r")
-    about = dict(group.attrs)
-    try:
-        given = about["plan"] | {"hops": tuple(tuple(h) for h in about["plan"]["hops"])}
-        plan = Plan(**given)
-        counts = group["counts"][:]
-        parts = {name: group[f"columns/{name}"][:] for name, _ in _COLUMN}
-        columns = np.zeros(len(parts["x"]), dtype=_COLUMN)
-        for name, values in parts.items():
-            columns[name] = values
-        return Movie(
-            plan, counts, group["exposures"][:], float(about["extent_angstrom"]),
-            group["weights"][:], group["drift"][:], group["angles"][:], columns,
-            list(about["events"]),
-        )  # fmt: skip
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{path} is no movie of ours ({error})") from None
-
-
-def to_hyperspy(movie: Movie) -> Any:
-    """Return the counts as a HyperSpy signal with axes in seconds and angstrom."""
-    import hyperspy.api as hs  # takes seconds
-
-    plan = movie.plan
-    axes = [{"name": "time", "scale": 1 / plan.rate, "offset": 0.0, "units": "s",
-             "size": plan.frames, "navigate": True}]  # fmt: skip
-    axes += [{"name": name, "scale": plan.pixel_size, "offset": 0.0, "units": "\u00c5",
-              "size": plan.size, "navigate": False} for name in ("y", "x")]  # fmt: skip
-    signal = hs.signals.Signal2D(movie.counts, axes=axes)
-    signal.metadata.General.title = "simulated in situ movie of Pt on CeO2"
-    signal.metadata.add_dictionary({"Simulation": {"plan": asdict(plan)}})
-    return signal
-
-
-def save_hyperspy(signal: Any, path: Path | str) -> Path:
-    """Write a HyperSpy signal as .hspy, whatever the path is called."""
-    path = Path(path)
-    named = path if path.suffix == ".hspy" else path.with_suffix(".hspy")
-    signal.save(named, overwrite=True, compression="gzip")
-    if named != path:
-        named.replace(path)
-    return path
+    return np.array(rows, dtype=COLUMN_FIELDS)

@@ -22,21 +22,19 @@ from numpy.typing import NDArray
 
 from insitu import InputError
 from insitu.simulate import specimens
-from insitu.simulate.specimens import (
+from insitu.simulate.lattice import (
     CUBE,
     FRAME,
     NEIGHBOUR,
     OCTAHEDRON,
     PT,
     Array,
-    Recipe,
-    assemble,
     columns_of,
     lattice,
     neighbours,
-    standing,
     within,
 )
+from insitu.simulate.specimens import Recipe, assemble, standing
 
 SUPPORT = Recipe(thickness=40.0, trilayers=4, field=66.0)
 CORNER = np.array([0, 0, 1.0])  # normal of the {100} facet that the edge leaves behind

@@ -7,32 +7,35 @@ both crystals; y runs down its rows, so that the surface normal [111] is -y; z i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import ase.build
 import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from insitu import InputError
+from insitu.simulate.lattice import (
+    CEO2,
+    CUBE,
+    NEIGHBOUR,
+    OCTAHEDRON,
+    PT,
+    Array,
+    columns_of,
+    lattice,
+    neighbours,
+    oriented,
+    within,
+)
 
-Array = NDArray[np.float64]
-
-PT, CEO2 = 3.92, 5.411  # lattice parameters [A]
-NEIGHBOUR = PT / np.sqrt(2)  # distance of nearest neighbours in platinum [A]
 GAP = 2.0  # between the last plane of ceria and the first of platinum [A]
 NEAREST = 1.5  # no two atoms may be nearer [A]
 MARGIN = 1.5  # of vacuum below the ceria and above the particle [A]
 PERIOD = CEO2 * np.sqrt(1.5)  # of ceria along x [A]
 TRILAYER = CEO2 / np.sqrt(3)  # O-Ce-O, along the surface normal [A]
 REPEAT = CEO2 / np.sqrt(2)  # of ceria along the beam [A]
-# rows: x, the surface normal and the beam, in the axes of the cube
-FRAME = np.array([[1, 1, -2], [1, 1, 1], [1, -1, 0]]) / np.sqrt([[6], [3], [2]])
-OCTAHEDRON = [(i, j, k) for i in (1, -1) for j in (1, -1) for k in (1, -1)]  # {111}
-CUBE = [(1, 0, 0), (0, 1, 0), (0, 0, 1), (-1, 0, 0), (0, -1, 0), (0, 0, -1)]  # {100}
 DEFECTS = {
     "D0": "none",
     "D1": "a corner column is missing",
@@ -156,37 +159,9 @@ def _middle(values: Array) -> float:
     return (values.min() + values.max()) / 2
 
 
-def lattice(width: float, origin: Array) -> Array:
-    """Sites of the platinum lattice as (n, 3) of x, height and z, within `width` of the origin."""
-    reach = int(np.ceil(2 * width / PT)) + 2
-    index = np.stack(np.meshgrid(*[np.arange(-reach, reach + 1)] * 3, indexing="ij"), -1)
-    index = index.reshape(-1, 3)[index.sum(-1).ravel() % 2 == 0]
-    sites = (index * PT / 2 - origin) @ FRAME.T
-    return sites[(np.abs(sites) < width).all(1)]
-
-
-def within(sites: Array, facets: Mapping[tuple[int, int, int], float]) -> NDArray[np.bool_]:
-    """Which sites lie inside a polyhedron of facets, normal in cubic axes: distance [A]."""
-    normals = np.array(list(facets), dtype=float)
-    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
-    return (sites @ FRAME @ normals.T <= np.array(list(facets.values())) + 1e-6).all(1)
-
-
 def periods(field: float) -> int:
     """How many periods of ceria span a field [A]."""
     return max(2, int(np.ceil(field / PERIOD - 1e-6)))
-
-
-def oriented(name: str, parameter: float) -> Atoms:
-    """One orthogonal cell of Pt or CeO2 with [11-2], [111] and [1-10] along x, y and z."""
-    kind = {"Pt": "fcc", "CeO2": "fluorite"}[name]
-    cell = ase.build.cut(ase.build.bulk(name, kind, a=parameter, cubic=True),
-                         a=(0.5, -0.5, 0), b=(0.5, 0.5, -1), c=(1, 1, 1))  # fmt: skip
-    return Atoms(
-        cell.get_chemical_symbols(),
-        scaled_positions=cell.get_scaled_positions()[:, [1, 2, 0]],
-        cell=cell.cell.lengths()[[1, 2, 0]],
-    )
 
 
 def ceria(recipe: Recipe, rng: np.random.Generator) -> tuple[Atoms, list[dict[str, Any]]]:
@@ -260,26 +235,6 @@ def with_defect(
         if len(beside):
             inside[inside & (column == rng.choice(beside))] = False
     return inside
-
-
-def neighbours(sites: Array, occupied: Array) -> NDArray[np.int64]:
-    """Count the occupied sites that are nearest neighbours of each site."""
-    near = cKDTree(occupied).query_ball_point(sites, NEIGHBOUR + 0.1, return_length=True)
-    self_too = cKDTree(occupied).query_ball_point(sites, 0.1, return_length=True)
-    return np.asarray(near - self_too)
-
-
-def columns_of(projected: Array) -> NDArray[np.int64]:
-    """Number the columns of atoms whose (n, 2) projections are equal within 0.1 A."""
-    order = np.round(projected / 0.2).astype(int)
-    tree = cKDTree(projected)
-    first = np.full(len(projected), -1)
-    count = 0
-    for index in np.lexsort(order.T):
-        if first[index] < 0:
-            first[tree.query_ball_point(projected[index], 0.1)] = count
-            count += 1
-    return first
 
 
 def number_columns(specimen: Atoms) -> None:

@@ -1,0 +1,1 @@
+"""From counts to intensities: networks that were shown simulations, or one noisy movie alone."""

@@ -1,0 +1,177 @@
+"""Networks without additive constants: f(a x) = a f(x) for every a > 0.
+
+Counts go in and expected counts come out, both (n, 1, y, x). A network that adds nothing to what
+it is shown behaves alike at every dose [1]_.
+
+.. [1] S. Mohan, Z. Kadkhodaie, E. P. Simoncelli, C. Fernandez-Granda, Robust and interpretable
+   blind image denoising via bias-free convolutional neural networks, ICLR 2020.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class BiasFreeNorm(nn.Module):
+    """Divide each channel by its standard deviation over the batch, and subtract nothing.
+
+    In evaluation the standard deviation is the running one of training, a constant.
+
+    Parameters
+    ----------
+    channels : int
+        Of the input (n, channels, y, x).
+    """
+
+    running_deviation: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(channels))
+        self.register_buffer("running_deviation", torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+        if self.training:
+            deviation = x.float().var((0, 2, 3), unbiased=False).add(1e-12).sqrt()
+            self.running_deviation.lerp_(deviation.detach(), 0.1)
+        else:
+            deviation = self.running_deviation
+        return x * (self.gain / deviation.clamp(min=1e-6)).to(x.dtype)[:, None, None]
+
+
+class BiasFreeCNN(nn.Module):
+    """A column of 3 x 3 convolutions, rectified and normalised between.
+
+    With 20 layers of 64 channels it is the network of J. Vincent et al. (2020): 664,704 weights,
+    18 x 64 gains, and a pixel sees 41 x 41 others.
+
+    Parameters
+    ----------
+    layers : int
+        Number of convolutions, 2 or more.
+    channels : int
+        Between them.
+    """
+
+    def __init__(self, layers: int = 20, channels: int = 64) -> None:
+        super().__init__()
+        self.options = {"layers": layers, "channels": channels}
+        parts: list[nn.Module] = [_convolution(1, channels), nn.ReLU()]
+        for _ in range(layers - 2):
+            parts += [_convolution(channels, channels), BiasFreeNorm(channels), nn.ReLU()]
+        self.body = nn.Sequential(*parts, _convolution(channels, 1))
+        _initialise(self)
+
+    def forward(self, counts: Tensor) -> Tensor:  # noqa: D102
+        return self.body(counts)
+
+
+class BiasFreeUNet(nn.Module):
+    """A pyramid of convolutions: each level sees twice as far at a quarter of the pixels.
+
+    Sizes that the pyramid cannot halve are filled up by reflection and cut off again.
+
+    Parameters
+    ----------
+    channels : int
+        At full resolution; each level has twice as many, up to 4 times.
+    levels : int
+        How often the image is halved.
+    blocks : int
+        Pairs of convolutions at each level, on the way down and on the way up.
+    """
+
+    def __init__(self, channels: int = 32, levels: int = 3, blocks: int = 1) -> None:
+        super().__init__()
+        self.options = {"channels": channels, "levels": levels, "blocks": blocks}
+        widths = [channels * min(2**level, 4) for level in range(levels + 1)]
+        self.first = _convolution(1, channels)
+        self.down = nn.ModuleList(_stage(w, blocks) for w in widths)
+        self.shrink = nn.ModuleList(
+            nn.Conv2d(a, b, 2, stride=2, bias=False) for a, b in pairwise(widths)
+        )
+        self.grow = nn.ModuleList(
+            nn.ConvTranspose2d(b, a, 2, stride=2, bias=False) for a, b in pairwise(widths)
+        )
+        self.up = nn.ModuleList(_stage(w, blocks) for w in widths[:-1])
+        self.last = _convolution(channels, 1)
+        _initialise(self)
+
+    def forward(self, counts: Tensor) -> Tensor:  # noqa: D102
+        rows, columns = counts.shape[-2:]
+        unit = 2 ** len(self.shrink)
+        fill = (-rows % unit, -columns % unit)
+        x = (
+            functional.pad(counts, (0, fill[1], 0, fill[0]), mode="reflect")
+            if any(fill)
+            else counts
+        )
+        x = self.first(x)
+        kept: list[Tensor] = []
+        for stage, shrink in zip(self.down[:-1], self.shrink, strict=True):
+            x = stage(x)
+            kept.append(x)
+            x = shrink(x)
+        x = self.down[-1](x)
+        for level in reversed(range(len(self.grow))):
+            x = self.up[level](self.grow[level](x) + kept[level])
+        return self.last(x)[..., :rows, :columns]
+
+
+class Residual(nn.Module):
+    """x + gain * conv(relu(conv(relu(x)))), the gain of each channel learned."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first, self.second = (_convolution(channels, channels) for _ in range(2))
+        self.gain = nn.Parameter(torch.full((channels, 1, 1), 0.2))
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+        return x + self.gain * self.second(functional.relu(self.first(functional.relu(x))))
+
+
+NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "BiasFreeCNN": BiasFreeCNN,
+    "BiasFreeUNet": BiasFreeUNet,
+}
+
+
+def receptive_field(network: nn.Module, size: int = 129) -> int:
+    """How many pixels across one output pixel depends on, found by its gradient.
+
+    Parameters
+    ----------
+    network : Module
+        Maps (1, 1, size, size) to the same shape.
+    size : int
+        Of the image on which it is tried; the answer is at most this.
+    """
+    training = network.training
+    network.eval()
+    image = torch.rand(1, 1, size, size, requires_grad=True)
+    output: Any = network(image)
+    (gradient,) = torch.autograd.grad(output[0, 0, size // 2, size // 2], image)
+    network.train(training)
+    seen = gradient[0, 0].abs().sum(0).nonzero().flatten()
+    return int(seen.max() - seen.min()) + 1
+
+
+def _convolution(inputs: int, outputs: int) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+
+
+def _stage(channels: int, blocks: int) -> nn.Sequential:
+    return nn.Sequential(*[Residual(channels) for _ in range(blocks)])
+
+
+def _initialise(network: nn.Module) -> None:
+    """He's initialisation: without constants, PyTorch's own lets signals die out."""
+    for part in network.modules():
+        if isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.kaiming_normal_(part.weight, nonlinearity="relu")

@@ -1,0 +1,185 @@
+"""The one training loop.
+
+A batch is made from its number, so that a run that was killed goes on where it stood, with the
+same bits on a CPU as one that was not.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from insitu import InputError, checkpoints
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a network is trained."""
+
+    steps: int = 1000
+    learning_rate: float = 1e-3
+    warm_up: int = 50  # steps in which the learning rate rises to its full value
+    average: float = 0.995  # decay of the running average of the weights, which is what is kept
+    clip: float = 1.0  # largest norm of the gradient
+    validate_every: int = 100
+    patience: int = 0  # validations without an improvement after which to stop; 0 never stops
+    save_every: int = 100
+
+
+@dataclass
+class Result:
+    """What training gave: the averaged network of the best validation, and the way there."""
+
+    network: nn.Module
+    history: list[dict[str, float]]  # step, seconds, training loss, validation loss
+    best_step: int
+
+
+def train(
+    network: nn.Module,
+    loss: Callable[[nn.Module, int], Tensor],
+    validate: Callable[[nn.Module], float],
+    settings: Settings,
+    *,
+    checkpoint: Path | None = None,
+    progress: bool = True,
+) -> Result:
+    """Train a network.
+
+    Parameters
+    ----------
+    network : Module
+        On the device where it is to be trained.
+    loss : callable
+        (network, step) to the loss of that step's batch; the same step gives the same batch.
+    validate : callable
+        Network to a number that is to become small, on data that training never sees.
+    settings : Settings
+        How.
+    checkpoint : Path, optional
+        A .safetensors file in which the state is kept, and from which a run that was killed goes
+        on; it is removed at the end.
+    progress : bool
+        Show a bar with the time that is left.
+
+    Raises
+    ------
+    InputError
+        If the checkpoint belongs to another run, or the loss is no longer finite.
+    """
+    optimiser = torch.optim.Adam(network.parameters(), settings.learning_rate, (0.9, 0.99))
+    average = copy.deepcopy(network)
+    best = copy.deepcopy(network)
+    state: dict[str, Any] = {
+        "step": 0, "seconds": 0.0, "best": math.inf, "best_step": 0, "history": [], "recent": [],
+        "settings": vars(settings).copy(),
+    }  # fmt: skip
+    models = {"network": network, "average": average, "best": best}
+    if checkpoint is not None and checkpoint.is_file():
+        state = _resume(checkpoint, models, optimiser, settings)
+    begin = time.perf_counter() - state["seconds"]
+    recent: list[float] = state["recent"]  # losses since the last validation
+    bar = tqdm(total=settings.steps, initial=state["step"], disable=not progress, desc="training")
+    for step in range(state["step"], settings.steps):
+        for group in optimiser.param_groups:
+            group["lr"] = settings.learning_rate * _schedule(step, settings)
+        network.train()
+        value = loss(network, step)
+        if not bool(torch.isfinite(value)):
+            raise InputError(
+                f"training: the loss was {float(value.detach())} at step {step}; take a smaller "
+                "learning_rate"
+            )
+        optimiser.zero_grad(set_to_none=True)
+        value.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), settings.clip)
+        optimiser.step()
+        _follow(average, network, min(settings.average, (1 + step) / (10 + step)))
+        recent.append(float(value.detach()))
+        bar.update()
+        done = step + 1
+        if done % settings.validate_every == 0 or done == settings.steps:
+            average.eval()
+            with torch.no_grad():
+                score = validate(average)
+            seconds = time.perf_counter() - begin
+            state["history"].append({"step": done, "seconds": round(seconds, 2),
+                                     "training": sum(recent) / len(recent),
+                                     "validation": score})  # fmt: skip
+            recent.clear()
+            if score < state["best"]:
+                state["best"], state["best_step"] = score, done
+                best.load_state_dict(average.state_dict())
+            bar.set_postfix(validation=f"{score:.5g}")
+        late = len(state["history"]) - 1 - _best_index(state)
+        stop = bool(settings.patience) and late >= settings.patience
+        if checkpoint is not None and (done % settings.save_every == 0 and not stop):
+            state |= {"step": done, "seconds": time.perf_counter() - begin}
+            _keep(checkpoint, models, optimiser, state)
+        if stop:
+            break
+    bar.close()
+    if checkpoint is not None:
+        for path in (checkpoint, checkpoint.with_suffix(".json")):
+            path.unlink(missing_ok=True)
+    best.eval()
+    return Result(best, state["history"], state["best_step"])
+
+
+def _schedule(step: int, settings: Settings) -> float:
+    """A rise over the warm-up, then half a cosine down to a hundredth."""
+    rise = min(1.0, (step + 1) / max(1, settings.warm_up))
+    return rise * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / settings.steps)))
+
+
+@torch.no_grad()
+def _follow(average: nn.Module, network: nn.Module, decay: float) -> None:
+    """Move the averaged weights towards the newest ones; constants are taken as they are."""
+    for weight, newest in zip(average.parameters(), network.parameters(), strict=True):
+        weight.lerp_(newest, 1 - decay)
+    for constant, current in zip(average.buffers(), network.buffers(), strict=True):
+        constant.copy_(current)
+
+
+def _best_index(state: dict[str, Any]) -> int:
+    steps = [h["step"] for h in state["history"]]
+    return steps.index(state["best_step"]) if state["best_step"] in steps else len(steps) - 1
+
+
+def _keep(
+    path: Path, models: dict[str, nn.Module], optimiser: torch.optim.Adam, state: dict[str, Any]
+) -> None:
+    tensors = {f"{m}.{k}": v for m, model in models.items() for k, v in model.state_dict().items()}
+    for index, entry in optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{index}.{k}": torch.as_tensor(v) for k, v in entry.items()}
+    checkpoints.save(path, tensors, {"run": state})
+
+
+def _resume(
+    path: Path, models: dict[str, nn.Module], optimiser: torch.optim.Adam, settings: Settings
+) -> dict[str, Any]:
+    tensors, record = checkpoints.load(path)
+    state = dict(record.get("run", {}))
+    if state.get("settings") != vars(settings):
+        raise InputError(f"checkpoint: {path} belongs to another run; remove it to start anew")
+    for name, model in models.items():
+        start = f"{name}."
+        own = {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
+        checkpoints.fill(model, own, path.name)
+    entries: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith("optimiser."):
+            _, index, name = key.split(".")
+            entries.setdefault(int(index), {})[name] = value
+    whole = optimiser.state_dict()
+    optimiser.load_state_dict({"state": entries, "param_groups": whole["param_groups"]})
+    return state

@@ -1,0 +1,70 @@
+import pytest
+import torch
+
+from insitu import checkpoints
+from insitu.denoise.networks import BiasFreeCNN, BiasFreeUNet, receptive_field
+
+SMALL = [
+    lambda: checkpoints.seeded(BiasFreeCNN, 1, layers=5, channels=8),
+    lambda: checkpoints.seeded(BiasFreeUNet, 1, channels=8, levels=2),
+]
+
+
+@pytest.mark.parametrize("make", SMALL)
+def test_twice_the_input_is_twice_the_output(make):
+    network = make().eval()
+    counts = torch.poisson(
+        torch.full((2, 1, 32, 36), 0.5), generator=torch.Generator().manual_seed(0)
+    )
+    once = network(counts)
+    assert once.abs().max() > 0
+    for factor in (0.01, 2.0, 100.0):
+        error = (network(factor * counts) / factor - once).abs().max()
+        assert error < 1e-5 * once.abs().max()
+    assert torch.equal(network(0 * counts), 0 * once)
+
+
+@pytest.mark.parametrize("make", SMALL)
+def test_there_is_nothing_to_add(make):
+    for name, _ in [*make().named_parameters(), *make().named_buffers()]:
+        assert name.endswith(("weight", "gain", "running_deviation"))
+
+
+@pytest.mark.parametrize("make", SMALL)
+@pytest.mark.parametrize("shape", [(16, 16), (37, 53), (24, 31)])
+def test_any_size(make, shape):
+    counts = torch.rand(1, 1, *shape)
+    assert make().eval()(counts).shape == counts.shape
+
+
+def test_the_published_size():
+    network = BiasFreeCNN()
+    convolutions = sum(p.numel() for n, p in network.named_parameters() if n.endswith("weight"))
+    gains = sum(p.numel() for n, p in network.named_parameters() if n.endswith("gain"))
+    assert (convolutions, gains) == (664_704, 18 * 64)
+    assert receptive_field(BiasFreeCNN(layers=20, channels=4)) == 41
+
+
+def test_the_pyramid_sees_further():
+    assert receptive_field(BiasFreeUNet(channels=4, levels=3)) > 80
+
+
+def test_signals_neither_die_nor_explode():
+    counts = torch.poisson(
+        torch.full((4, 1, 64, 64), 1.0), generator=torch.Generator().manual_seed(0)
+    )
+    for make in (BiasFreeCNN, BiasFreeUNet):
+        output = checkpoints.seeded(make, 0).train()(counts)
+        assert 0.01 < output.std() < 100
+
+
+def test_norm_keeps_the_running_deviation():
+    network = checkpoints.seeded(BiasFreeCNN, 0, layers=3, channels=4)
+    image = torch.rand(2, 1, 16, 16)
+    before = network.body[3].running_deviation.clone()
+    network.train()(image)
+    changed = network.body[3].running_deviation
+    assert not torch.equal(before, changed)
+    kept = changed.clone()
+    network.eval()(image)
+    assert torch.equal(kept, network.body[3].running_deviation)

@@ -1,0 +1,150 @@
+import json
+import pickle
+
+import pytest
+import torch
+
+from insitu import InputError, checkpoints, training
+from insitu.denoise.networks import BiasFreeCNN
+from insitu.training import Settings
+
+SETTINGS = Settings(steps=12, validate_every=4, save_every=3, warm_up=2, learning_rate=3e-3)
+
+
+def batch(step):
+    generator = torch.Generator().manual_seed(step)
+    clean = 1 + torch.rand(4, 1, 1, 1, generator=generator).expand(4, 1, 12, 12)
+    return clean, torch.poisson(clean, generator=generator)
+
+
+def loss(network, step):
+    clean, counts = batch(step)
+    return ((network(counts) - clean) ** 2).mean()
+
+
+def validate(network):
+    with torch.no_grad():
+        return float(loss(network, 10_000))
+
+
+def network(seed=0):
+    return checkpoints.seeded(BiasFreeCNN, seed, layers=4, channels=6)
+
+
+def same(a, b):
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(),
+                                                 strict=True))  # fmt: skip
+
+
+def test_learns_and_keeps_the_best():
+    before = validate(network().eval())
+    result = training.train(network(), loss, validate, Settings(steps=60, validate_every=10),
+                            progress=False)  # fmt: skip
+    scores = [h["validation"] for h in result.history]
+    assert min(scores) < 0.5 * before
+    assert validate(result.network) == min(scores)
+    assert result.history[scores.index(min(scores))]["step"] == result.best_step
+
+
+@pytest.mark.parametrize("killed_at", [4, 7, 11])
+def test_killed_and_resumed_gives_the_same_bits(tmp_path, killed_at):
+    whole = training.train(network(), loss, validate, SETTINGS, progress=False)
+    path = tmp_path / "state.safetensors"
+
+    def dies(net, step):
+        if step == killed_at:
+            raise KeyboardInterrupt
+        return loss(net, step)
+
+    with pytest.raises(KeyboardInterrupt):
+        training.train(network(), dies, validate, SETTINGS, checkpoint=path, progress=False)
+    assert path.is_file()
+    steps = []
+
+    def counted(net, step):
+        steps.append(step)
+        return loss(net, step)
+
+    resumed = training.train(network(5), counted, validate, SETTINGS, checkpoint=path,
+                             progress=False)  # fmt: skip
+    assert steps[0] == killed_at // 3 * 3
+    assert same(whole.network, resumed.network)
+    assert [h["training"] for h in whole.history] == [h["training"] for h in resumed.history]
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_run_is_not_resumed(tmp_path):
+    path = tmp_path / "state.safetensors"
+
+    def dies(net, step):
+        if step == 5:
+            raise KeyboardInterrupt
+        return loss(net, step)
+
+    with pytest.raises(KeyboardInterrupt):
+        training.train(network(), dies, validate, SETTINGS, checkpoint=path, progress=False)
+    with pytest.raises(InputError, match="belongs to another run"):
+        training.train(network(), loss, validate, Settings(steps=9), checkpoint=path,
+                       progress=False)  # fmt: skip
+    other = checkpoints.seeded(BiasFreeCNN, 0, layers=5, channels=6)
+    with pytest.raises(InputError, match="belongs to another architecture"):
+        training.train(other, loss, validate, SETTINGS, checkpoint=path, progress=False)
+
+
+def test_stops_early_without_improvement():
+    scores = iter([3.0, 2.0, 5.0, 5.0, 5.0, 5.0])
+    result = training.train(network(), loss, lambda _: next(scores),
+                            Settings(steps=60, validate_every=10, patience=2),
+                            progress=False)  # fmt: skip
+    assert [h["validation"] for h in result.history] == [3.0, 2.0, 5.0, 5.0]
+    assert result.best_step == 20
+
+
+def test_a_loss_that_explodes_is_told():
+    with pytest.raises(InputError, match="the loss was nan at step 0"):
+        training.train(network(), lambda n, s: loss(n, s) * float("nan"), validate, SETTINGS,
+                       progress=False)  # fmt: skip
+
+
+@pytest.fixture
+def saved(tmp_path):
+    return checkpoints.save(tmp_path / "net.safetensors", network().state_dict(), {"seed": 0})
+
+
+def test_checkpoint_read_back(saved):
+    tensors, record = checkpoints.load(saved)
+    assert record["seed"] == 0
+    assert same(checkpoints.fill(network(9), tensors, "net"), network())
+
+
+def test_bad_checkpoints_bring_a_sentence(saved, tmp_path):
+    with pytest.raises(InputError, match="there is no file"):
+        checkpoints.load(tmp_path / "missing.safetensors")
+    with (tmp_path / "net.pkl").open("wb") as stream:
+        pickle.dump({"weights": [1.0]}, stream)
+    with pytest.raises(InputError, match="pickles are not opened"):
+        checkpoints.load(tmp_path / "net.pkl")
+    changed = bytearray(saved.read_bytes())
+    changed[-3] ^= 1
+    saved.write_bytes(bytes(changed))
+    with pytest.raises(InputError, match="was changed or is incomplete"):
+        checkpoints.load(saved)
+    # a pickle under the right name, with a record that fits
+    saved.write_bytes((tmp_path / "net.pkl").read_bytes())
+    record = {"sha256": checkpoints.file_hash(saved)}
+    saved.with_suffix(".json").write_text(json.dumps(record))
+    with pytest.raises(InputError, match="cannot be read"):
+        checkpoints.load(saved)
+    saved.with_suffix(".json").write_text("{}")
+    with pytest.raises(InputError, match="is no record"):
+        checkpoints.load(saved)
+    saved.with_suffix(".json").unlink()
+    with pytest.raises(InputError, match="is missing beside"):
+        checkpoints.load(saved)
+
+
+def test_another_architecture_is_refused(saved):
+    tensors, _ = checkpoints.load(saved)
+    other = checkpoints.seeded(BiasFreeCNN, 0, layers=4, channels=8)
+    with pytest.raises(InputError, match="belongs to another architecture"):
+        checkpoints.fill(other, tensors, "net.safetensors")
