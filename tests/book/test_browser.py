@@ -113,3 +113,31 @@ def test_particle_without_scripts_is_a_picture(browser, address):
     assert view.locator("img").is_visible()
     assert not view.locator("canvas").is_visible()
     context.close()
+
+
+def test_names_of_results_can_be_read_in_the_dark(browser, address):
+    """Contrast of at least 4.5 between the letters and the ground of an output."""
+    context = browser.new_context(color_scheme="dark")
+    page = context.new_page()
+    page.goto(address + "notebooks/03-in-situ-movie.html")
+    page.wait_for_timeout(300)
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    contrast = page.evaluate(
+        """() => {
+          const light = (text) => {
+            const [r, g, b] = text.match(/[0-9.]+/g).slice(0, 3).map((v) => v / 255)
+              .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+            return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+          };
+          const code = document.querySelector(".insitu-results code");
+          let ground = code;
+          while (/rgba\\(.*, 0\\)/.test(getComputedStyle(ground).backgroundColor)) {
+            ground = ground.parentElement;
+          }
+          const pair = [light(getComputedStyle(code).color),
+                        light(getComputedStyle(ground).backgroundColor)].sort();
+          return (pair[1] + 0.05) / (pair[0] + 0.05);
+        }"""
+    )
+    assert contrast > 4.5
+    context.close()
