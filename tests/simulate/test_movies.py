@@ -181,6 +181,7 @@ def test_scenes_are_physical(diameter, turn):
         ({"detector": "film"}, "detector: got 'film'"),
         ({"event": 200}, "do not lie within 128 frames"),
         ({"hops": ((66, 1),)}, "outside of the movie or in the event"),
+        ({"hops": ((20, 3), (22, 1))}, "overlaps another one"),
         ({"diameter": 60.0}, "does not fit"),
         ({"diameter": 9.0}, "too small"),
     ],

@@ -222,7 +222,7 @@ def _scene(plan: Plan) -> scenes.Scene:
 
 def _picture(specimen: Atoms, defocus: float) -> NDArray[np.float32]:
     """Clean image of the whole field."""
-    wave = exit_wave(specimen)
+    wave = exit_wave(specimen, pixels=648)  # 0.1 A
     step = wave.extent[0] / _GRID
     shown = image(wave, Optics(defocus=defocus), pixel_size=step, shape=(_GRID, _GRID),
                   focal_points=9)  # fmt: skip

@@ -222,6 +222,8 @@ def turning_particle(
             np.minimum(end, np.arange(frames) + 1) - np.maximum(begin, np.arange(frames)), 0, 1
         )
         weights[:, int(late)] -= part
+        if weights[:, int(late)].min() < -1e-6:
+            raise InputError(f"hops: {begin:g}+{length:g} overlaps another one")
         weights = np.column_stack([weights, part])
         events.append(Event("hop", begin, end, (column,)))
     return Scene(exposures, weights.astype(np.float32), sorted(events, key=lambda e: e.start))
