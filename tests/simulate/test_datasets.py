@@ -127,6 +127,15 @@ def test_detector_of_the_samples(shipped):
     assert torch.allclose(drawn.vacuum, torch.tensor(0.8))
 
 
+@pytest.mark.usefixtures("_quick")
+def test_an_unfinished_folder_that_is_no_bank_is_left_alone(tmp_path):
+    (tmp_path / "bank.part").mkdir()
+    (tmp_path / "bank.part" / "mine.txt").write_text("mine")
+    with pytest.raises(InputError, match="is no bank that could go on"):
+        datasets.make_bank(tmp_path / "bank", 1)
+    assert (tmp_path / "bank.part" / "mine.txt").is_file()
+
+
 def test_foreign_folders_are_refused(tmp_path, shipped):
     with pytest.raises(InputError, match="is no bank"):
         datasets.Bank(tmp_path)

@@ -9,7 +9,6 @@ it is shown behaves alike at every dose [1]_.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -134,12 +133,6 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # noqa: D102
         return x + self.gain * self.second(functional.relu(self.first(functional.relu(x))))
-
-
-NETWORKS: dict[str, Callable[..., nn.Module]] = {
-    "BiasFreeCNN": BiasFreeCNN,
-    "BiasFreeUNet": BiasFreeUNet,
-}
 
 
 def receptive_field(network: nn.Module, size: int = 129) -> int:

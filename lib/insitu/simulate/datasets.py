@@ -126,6 +126,8 @@ def make_bank(path: Path | str, count: int, *, seed: int = 0, workers: int | Non
     about = json.loads(json.dumps(about))
     try:
         if unfinished.exists():
+            if not (unfinished / "done" / "zarr.json").is_file():  # killed before it had begun
+                raise InputError(f"{unfinished} is no bank that could go on; remove it")
             store = zarr.open_group(unfinished, mode="r+")
             if dict(store.attrs) != about:
                 raise InputError(f"{unfinished} belongs to another bank; remove it")
