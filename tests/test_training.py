@@ -3,6 +3,7 @@ import pickle
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from insitu import InputError, checkpoints, training
 from insitu.denoise.networks import BiasFreeCNN
@@ -129,18 +130,37 @@ def test_bad_checkpoints_bring_a_sentence(saved, tmp_path):
     saved.write_bytes(bytes(changed))
     with pytest.raises(InputError, match="was changed or is incomplete"):
         checkpoints.load(saved)
-    # a pickle under the right name, with a record that fits
+    # a pickle under the right name
     saved.write_bytes((tmp_path / "net.pkl").read_bytes())
-    record = {"sha256": checkpoints.file_hash(saved)}
-    saved.with_suffix(".json").write_text(json.dumps(record))
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="no whole .safetensors file"):
         checkpoints.load(saved)
-    saved.with_suffix(".json").write_text("{}")
-    with pytest.raises(InputError, match="is no record"):
+    save_file({"weight": torch.ones(3)}, saved)  # somebody else's
+    with pytest.raises(InputError, match="no record of what it is"):
         checkpoints.load(saved)
-    saved.with_suffix(".json").unlink()
-    with pytest.raises(InputError, match="is missing beside"):
-        checkpoints.load(saved)
+
+
+@pytest.mark.parametrize("part", ["header", "record", "weights"])
+def test_any_changed_byte_is_seen(saved, part):
+    content = bytearray(saved.read_bytes())
+    header = int.from_bytes(content[:8], "little")
+    places = {
+        "header": range(8, 8 + header, 7),
+        "record": range(content.index(b"seed"), content.index(b"seed") + 10),
+        "weights": range(8 + header, len(content), 97),
+    }[part]
+    for place in places:
+        changed = content.copy()
+        changed[place] ^= 4
+        saved.write_bytes(bytes(changed))
+        with pytest.raises(InputError, match="checkpoint: net.safetensors"):
+            tensors, _ = checkpoints.load(saved)
+            checkpoints.fill(network(), tensors, saved.name)
+
+
+def test_the_record_to_read(tmp_path):
+    path = checkpoints.save(tmp_path / "a.safetensors", {}, {"seed": 3}, readable=True)
+    assert json.loads(path.with_suffix(".json").read_text())["seed"] == 3
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.json", "a.safetensors"]
 
 
 def test_another_architecture_is_refused(saved):

@@ -1,36 +1,42 @@
-"""Weights on disk: safetensors with a JSON record beside them, never a pickle.
+"""Weights on disk: safetensors with their record inside, never a pickle.
 
-`weights.safetensors` holds numbers and nothing that could be executed; `weights.json` says which
-network they belong to, how they were made, and the checksum of the file.
+`weights.safetensors` holds numbers and nothing that could be executed. Its header says which
+network they belong to, how they were made, and a checksum of all of it, so that one file, renamed
+once, is a whole checkpoint. `weights.json` beside it is the same record for people to read.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from insitu import InputError
-from insitu.fetch import file_hash
 
 
-def save(path: Path | str, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> Path:
-    """Write tensors and their record, each under a temporary name until it is whole.
+def save(
+    path: Path | str, tensors: Mapping[str, Tensor], record: Mapping[str, Any], *,
+    readable: bool = False,
+) -> Path:  # fmt: skip
+    """Write tensors and their record under a temporary name, and rename it.
 
     Parameters
     ----------
     path : Path
-        Ends in .safetensors; the record is written beside it, as .json.
+        Ends in .safetensors.
     tensors : mapping
         Name and values.
     record : mapping
-        What can be written as JSON; `sha256` is added.
+        What can be written as JSON.
+    readable : bool
+        Write the record beside it, too, as .json.
 
     Raises
     ------
@@ -39,15 +45,17 @@ def save(path: Path | str, tensors: Mapping[str, Tensor], record: Mapping[str, A
     """
     path = Path(path)
     unfinished = path.with_name(f".part-{path.name}")
-    text = path.with_suffix(".json")
+    kept = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    text = json.dumps(dict(record))
+    header = {"record": text, "sha256": _digest(kept, text)}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, unfinished)
-        line = json.dumps({**record, "sha256": file_hash(unfinished)}, indent=1) + "\n"
-        unfinished_text = text.with_name(f".part-{text.name}")
-        unfinished_text.write_text(line)
+        save_file(kept, unfinished, metadata=header)
         unfinished.replace(path)
-        unfinished_text.replace(text)
+        if readable:
+            line = json.dumps({**record, "sha256": header["sha256"]}, indent=1) + "\n"
+            unfinished.write_text(line)
+            unfinished.replace(path.with_suffix(".json"))
     except (OSError, SafetensorError) as error:
         unfinished.unlink(missing_ok=True)
         raise InputError(f"{path} could not be written ({error}); free some space") from None
@@ -60,11 +68,10 @@ def load(path: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises
     ------
     InputError
-        If a file is missing, is no safetensors file (a pickle, say), or was changed since it
+        If the file is missing, is no safetensors file (a pickle, say), or was changed since it
         was written.
     """
     path = Path(path)
-    text = path.with_suffix(".json")
     if not path.is_file():
         raise InputError(f"checkpoint: there is no file {path}")
     if path.suffix != ".safetensors":
@@ -72,19 +79,29 @@ def load(path: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]]:
             f"checkpoint: {path.name} is not a .safetensors file; pickles are not opened, because "
             "they can execute code"
         )
-    if not text.is_file():
-        raise InputError(f"checkpoint: the record {text.name} is missing beside {path.name}")
     try:
-        record = json.loads(text.read_text())
-        expected = record["sha256"]
-    except (ValueError, KeyError, TypeError):
-        raise InputError(f"checkpoint: {text.name} is no record of a checkpoint") from None
-    if file_hash(path) != expected:
-        raise InputError(f"checkpoint: {path.name} was changed or is incomplete; get it again")
-    try:
-        return load_file(path), record
+        with safe_open(path, "pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise InputError(f"checkpoint: {path.name} cannot be read ({error})") from None
+        raise InputError(
+            f"checkpoint: {path.name} is no whole .safetensors file ({error}); get it again"
+        ) from None
+    if not {"record", "sha256"} <= header.keys():
+        raise InputError(f"checkpoint: {path.name} has no record of what it is; it is not ours")
+    if _digest(tensors, header["record"]) != header["sha256"]:
+        raise InputError(f"checkpoint: {path.name} was changed or is incomplete; get it again")
+    record: dict[str, Any] = json.loads(header["record"])
+    return tensors, record
+
+
+def _digest(tensors: Mapping[str, Tensor], record: str) -> str:
+    total = hashlib.sha256(record.encode())
+    for name in sorted(tensors):
+        value = tensors[name]
+        total.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        total.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
 
 
 def fill(network: nn.Module, tensors: Mapping[str, Tensor], name: str) -> nn.Module:

@@ -129,8 +129,7 @@ def train(
             break
     bar.close()
     if checkpoint is not None:
-        for path in (checkpoint, checkpoint.with_suffix(".json")):
-            path.unlink(missing_ok=True)
+        checkpoint.unlink(missing_ok=True)
     best.eval()
     return Result(best, state["history"], state["best_step"])
 

@@ -9,12 +9,16 @@ it is shown behaves alike at every dose [1]_.
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from insitu import InputError
 
 
 class BiasFreeNorm(nn.Module):
@@ -79,39 +83,53 @@ class BiasFreeUNet(nn.Module):
     Parameters
     ----------
     channels : int
-        At full resolution; each level has twice as many, up to 4 times.
+        At the finest level; each further one has twice as many, up to 4 times.
     levels : int
         How often the image is halved.
-    blocks : int
-        Pairs of convolutions at each level, on the way down and on the way up.
+    blocks : int or sequence of int
+        Pairs of convolutions at each level, on the way down and on the way up; one number for
+        all levels, or one for each of the levels + 1.
+    fold : int
+        So many pixels across go into the channels first, and come out of them last: an image
+        whose pixels are finer than what the lens resolves costs fold^2 times less.
     """
 
-    def __init__(self, channels: int = 32, levels: int = 3, blocks: int = 1) -> None:
+    def __init__(
+        self,
+        channels: int = 32,
+        levels: int = 3,
+        blocks: int | Sequence[int] = 1,
+        fold: int = 1,
+    ) -> None:
         super().__init__()
-        self.options = {"channels": channels, "levels": levels, "blocks": blocks}
+        each = [blocks] * (levels + 1) if isinstance(blocks, int) else list(blocks)
+        if len(each) != levels + 1:
+            raise InputError(f"blocks: got {len(each)} numbers, allowed are {levels + 1}")
+        self.options = {"channels": channels, "levels": levels, "blocks": each, "fold": fold}
         widths = [channels * min(2**level, 4) for level in range(levels + 1)]
-        self.first = _convolution(1, channels)
-        self.down = nn.ModuleList(_stage(w, blocks) for w in widths)
+        self.first = _convolution(fold**2, channels)
+        self.down = nn.ModuleList(_stage(w, n) for w, n in zip(widths, each, strict=True))
         self.shrink = nn.ModuleList(
             nn.Conv2d(a, b, 2, stride=2, bias=False) for a, b in pairwise(widths)
         )
         self.grow = nn.ModuleList(
             nn.ConvTranspose2d(b, a, 2, stride=2, bias=False) for a, b in pairwise(widths)
         )
-        self.up = nn.ModuleList(_stage(w, blocks) for w in widths[:-1])
-        self.last = _convolution(channels, 1)
+        self.up = nn.ModuleList(_stage(w, n) for w, n in zip(widths[:-1], each[:-1], strict=True))
+        self.last = _convolution(channels, fold**2)
+        self.fold, self.unit = fold, fold * 2**levels
         _initialise(self)
 
     def forward(self, counts: Tensor) -> Tensor:  # noqa: D102
         rows, columns = counts.shape[-2:]
-        unit = 2 ** len(self.shrink)
+        unit = self.unit
         fill = (-rows % unit, -columns % unit)
         x = (
             functional.pad(counts, (0, fill[1], 0, fill[0]), mode="reflect")
             if any(fill)
             else counts
         )
-        x = self.first(x)
+        x = self.first(functional.pixel_unshuffle(x, self.fold))
         kept: list[Tensor] = []
         for stage, shrink in zip(self.down[:-1], self.shrink, strict=True):
             x = stage(x)
@@ -120,7 +138,7 @@ class BiasFreeUNet(nn.Module):
         x = self.down[-1](x)
         for level in reversed(range(len(self.grow))):
             x = self.up[level](self.grow[level](x) + kept[level])
-        return self.last(x)[..., :rows, :columns]
+        return functional.pixel_shuffle(self.last(x), self.fold)[..., :rows, :columns]
 
 
 class Residual(nn.Module):
@@ -136,7 +154,10 @@ class Residual(nn.Module):
 
 
 def receptive_field(network: nn.Module, size: int = 129) -> int:
-    """How many pixels across one output pixel depends on, found by its gradient.
+    """How many pixels across an output pixel depends on: the widest reach of the middle ones.
+
+    It is found by the gradient of a copy whose weights are all positive, in which no path is cut
+    by a rectifier.
 
     Parameters
     ----------
@@ -145,12 +166,13 @@ def receptive_field(network: nn.Module, size: int = 129) -> int:
     size : int
         Of the image on which it is tried; the answer is at most this.
     """
-    training = network.training
-    network.eval()
-    image = torch.rand(1, 1, size, size, requires_grad=True)
+    network = copy.deepcopy(network).double().eval()
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.fill_(1 / max(1, weight[0].numel()))
+    image = torch.ones(1, 1, size, size, dtype=torch.float64, requires_grad=True)
     output: Any = network(image)
     (gradient,) = torch.autograd.grad(output[0, 0, size // 2, size // 2], image)
-    network.train(training)
     seen = gradient[0, 0].abs().sum(0).nonzero().flatten()
     return int(seen.max() - seen.min()) + 1
 

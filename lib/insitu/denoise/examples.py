@@ -1,0 +1,172 @@
+"""Training examples: clean images drawn once, noise drawn anew each time they are shown.
+
+Simulating an image costs milliseconds, which a small network spends on learning from it. So a
+pool of clean images is drawn first; a batch is chosen from it, turned, mirrored, cropped and
+counted at a random dose, by a generator that depends on the number of the batch alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from insitu import InputError
+from insitu.simulate.datasets import Bank, Conditions, Detector, sample
+from insitu.simulate.detector import Poisson
+
+
+class Pool(NamedTuple):
+    """Clean images."""
+
+    clean: Tensor  # (n, y, x) float16, vacuum = 1
+    pixel_size: Tensor  # (n,) [A]
+    structure: Tensor  # (n,) number in the bank
+
+
+def draw_pool(
+    bank: Bank, part: str, count: int, *, size: int = 144, conditions: Conditions | None = None,
+    seed: int = 0, progress: bool = True,
+) -> Pool:  # fmt: skip
+    """Draw clean images of all structures of a part of the bank, eight of each at a time.
+
+    Parameters
+    ----------
+    bank : Bank
+        Exit waves.
+    part : str
+        train, validation or test: structures are in one of them only.
+    count : int
+        How many images, rounded up to eights.
+    size : int
+        Their rows and columns.
+    conditions : Conditions, optional
+        Ranges of optics and pixel size; dose and detector are not used.
+    seed : int
+        Of the draw.
+    progress : bool
+        Show a bar.
+    """
+    structures = bank.part(part)
+    if not structures:
+        raise InputError(f"part: the bank has only {len(bank)} structures, none is for {part}")
+    draws = -(-count // 8)
+    clean = torch.empty(8 * draws, size, size, dtype=torch.float16)
+    pixels, numbers = torch.empty(8 * draws), torch.empty(8 * draws, dtype=torch.long)
+    for number in tqdm(range(draws), "clean images", disable=not progress):
+        one = [structures[number % len(structures)]]
+        drawn = sample(bank, one, number, images=8, size=size, conditions=conditions, seed=seed)
+        place = slice(8 * number, 8 * number + 8)
+        clean[place] = drawn.clean.cpu().half()
+        pixels[place], numbers[place] = drawn.pixel_size, drawn.structure
+    return Pool(clean, pixels, numbers)
+
+
+class Batch(NamedTuple):
+    """Counts and what was expected of them."""
+
+    counts: Tensor  # (n, 1, y, x) electrons
+    expected: Tensor  # (n, 1, y, x) electrons
+    vacuum: Tensor  # (n, 1, 1, 1) electrons per pixel
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Batch number n of an endless series: the same whenever it is asked for.
+
+    Parameters
+    ----------
+    pool : Pool
+        Clean images.
+    images, size : int
+        Of a batch, and their rows and columns.
+    dose : (float, float)
+        Range, evenly in its logarithm [e-/A^2].
+    detectors : sequence of Detector
+        One of them, at random, counts a batch.
+    seed : int
+        Of the series.
+    """
+
+    pool: Pool
+    images: int = 6
+    size: int = 128
+    dose: tuple[float, float] = (3.2, 8000.0)
+    detectors: Sequence[Detector] = field(default_factory=lambda: [Poisson()])
+    seed: int = 0
+
+    def __call__(self, number: int) -> Batch:
+        """Make batch `number`."""
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
+
+        def integers(high: int, n: int = 1) -> list[int]:
+            drawn: list[int] = torch.randint(high, (n,), generator=generator).tolist()
+            return drawn
+
+        chosen = integers(len(self.pool.clean), self.images)
+        room = self.pool.clean.shape[-1] - self.size + 1
+        crops = []
+        for index in chosen:
+            y, x, turns, mirror = (integers(n)[0] for n in (room, room, 4, 2))
+            crop = self.pool.clean[index, y : y + self.size, x : x + self.size].float()
+            crop = torch.rot90(crop, turns, (0, 1))
+            crops.append(crop.mT if mirror else crop)
+        low, high = torch.tensor(self.dose).log()
+        dose = torch.exp(low + (high - low) * torch.rand(self.images, generator=generator))
+        vacuum = (dose * self.pool.pixel_size[chosen] ** 2).reshape(-1, 1, 1, 1)
+        expected = torch.stack(crops)[:, None] * vacuum
+        detector = self.detectors[integers(len(self.detectors))[0]]
+        return Batch(detector.sample(expected, generator).float(), expected, vacuum)
+
+
+def squared(output: Tensor, batch: Batch) -> Tensor:
+    """L2: mean square of the error, vacuum = 1."""
+    return ((output - batch.expected) / batch.vacuum).square().mean()
+
+
+def decibels(output: Tensor, batch: Batch) -> Tensor:
+    """Mean over images of 10 log10 of their mean squared error.
+
+    Unlike the mean of the squares it does not care most for the images of the lowest dose.
+    """
+    errors = ((output - batch.expected) / batch.vacuum).square().mean((1, 2, 3))
+    return 10 * torch.log10(errors + 1e-7).mean()
+
+
+def likelihood(output: Tensor, batch: Batch) -> Tensor:
+    """Poisson's negative log-likelihood of the counts, in units of nat per electron.
+
+    It needs no clean image: mean of (m - k log m) over the mean of k, less what m = k has.
+    """
+    mean, k = output.clamp(min=1e-3 * batch.vacuum), batch.counts
+    excess = mean - k * mean.log() - (k - torch.special.xlogy(k, k))
+    return excess.sum() / k.sum().clamp(min=1)
+
+
+def loss_of(
+    batches: Batches, measure: Callable[[Tensor, Batch], Tensor], device: torch.device | str = "cpu"
+) -> Callable[[nn.Module, int], Tensor]:
+    """(network, step) to the loss of that batch, for `insitu.training.train`."""
+
+    def loss(network: nn.Module, step: int) -> Tensor:
+        batch = Batch(*(part.to(device) for part in batches(step)))
+        counts = batch.counts.contiguous(memory_format=torch.channels_last)
+        return measure(network(counts), batch)
+
+    return loss
+
+
+def validation(
+    batches: Batches, count: int, device: torch.device | str = "cpu"
+) -> Callable[[nn.Module], float]:
+    """Network to minus its mean PSNR [dB], vacuum = 1, over the first batches of a series."""
+    made = [Batch(*(part.to(device) for part in batches(number))) for number in range(count)]
+
+    def score(network: nn.Module) -> float:
+        return sum(float(decibels(network(batch.counts), batch)) for batch in made) / count
+
+    return score

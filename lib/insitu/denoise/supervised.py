@@ -1,0 +1,220 @@
+"""Denoisers trained on simulated images, and their use on counts of any size.
+
+A network sees pixels of 0.13 to 0.26 A: finer ones are summed, which loses nothing that the lens
+resolves, and the answer is interpolated back. It therefore serves every magnification.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from scipy import fft
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from insitu import InputError, checkpoints
+from insitu.denoise.networks import BiasFreeCNN, BiasFreeUNet
+from insitu.fetch import shipped
+
+NETWORKS: dict[str, type[nn.Module]] = {"BiasFreeCNN": BiasFreeCNN, "BiasFreeUNet": BiasFreeUNet}
+FINEST = 0.13  # pixels below this are summed until they reach it [A]
+TILE, HALO = 512, 96  # pixels of the network; HALO is rounded to the network's unit
+
+
+def load_denoiser(name: str | Path, *, device: torch.device | str = "cpu") -> Denoiser:
+    """Open a denoiser.
+
+    Parameters
+    ----------
+    name : str or Path
+        `pt_ceo2` (for all magnifications and contrasts), `seed_cnn` (the network of 20 layers,
+        at 0.062 A/px), or a .safetensors file with its record beside it.
+    device : device
+        Where it is to work.
+
+    Raises
+    ------
+    InputError
+        If there is no such checkpoint, or it is not what its record says.
+    """
+    known = Path(name).suffix == "" and Path(name).name == str(name)
+    path = shipped(f"checkpoints/{name}.safetensors") if known else Path(name)
+    tensors, record = checkpoints.load(path)
+    try:
+        kind = NETWORKS[record["network"]]
+        network = kind(**record["options"])
+        limits = {key: tuple(record["trained_for"][key]) for key in ("pixel_size", "dose")}
+        binned = bool(record["binned"])
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f"checkpoint: {path.name} is not that of a denoiser") from None
+    tensors = {key: value.float() for key, value in tensors.items()}
+    checkpoints.fill(network, tensors, path.name)
+    return Denoiser(network.to(device).eval(), limits["pixel_size"], limits["dose"], binned)
+
+
+@dataclass
+class Denoiser:
+    """A network and what it was trained for.
+
+    Parameters
+    ----------
+    network : Module
+        From counts (n, 1, y, x) to expected counts.
+    pixel_size : (float, float)
+        The range that it was trained for [A].
+    dose : (float, float)
+        The range of doses [e-/A^2].
+    binned : bool
+        Sum fine pixels for it.
+    """
+
+    network: nn.Module
+    pixel_size: tuple[float, float]
+    dose: tuple[float, float]
+    binned: bool = True
+
+    def __call__(
+        self, counts: ArrayLike | Tensor, pixel_size: float, *, tile: int | None = TILE,
+        progress: bool = False,
+    ) -> NDArray[np.float32]:  # fmt: skip
+        """Denoise images or a movie.
+
+        Parameters
+        ----------
+        counts : (y, x) or (n, y, x) array
+            Electrons per pixel, each image by itself.
+        pixel_size : float
+            [A].
+        tile : int, optional
+            Side of the tiles in which large images are worked on, in pixels of the network; None
+            takes each whole. Both agree to 1e-3.
+        progress : bool
+            Show a bar.
+
+        Returns
+        -------
+        array of float32
+            Expected electrons per pixel, of the same shape.
+
+        Raises
+        ------
+        InputError
+            If the counts are no numbers, NaN or negative, or the pixel size is not positive.
+
+        Warns
+        -----
+        UserWarning
+            If the pixel size or the dose is not one that the network was trained for.
+        """
+        images = _checked(counts)
+        if not (np.isfinite(pixel_size) and pixel_size > 0):
+            raise InputError(f"pixel_size: got {pixel_size:g}, allowed is a positive number of A")
+        self._warn(float(images.mean(dtype=np.float64)), pixel_size)
+        stack = images.reshape(-1, *images.shape[-2:])
+        factor = binning(pixel_size) if self.binned else 1
+        result = np.empty(stack.shape, np.float32)
+        for index in tqdm(range(len(stack)), "denoising", disable=not progress):
+            coarse = torch.from_numpy(summed(stack[index], factor))
+            result[index] = spread(self._run(coarse, tile).numpy(), factor, stack.shape[-2:])
+        return result.reshape(images.shape)
+
+    @torch.no_grad()
+    def _run(self, image: Tensor, tile: int | None) -> Tensor:
+        """Run the network on one image (y, x), whole or in tiles with a halo."""
+        device = next(self.network.parameters()).device
+        unit = getattr(self.network, "unit", 1)
+        rows, columns = image.shape
+        filled = _filled(image, unit)
+        halo = -(-HALO // unit) * unit
+        side = max(unit, (tile or max(filled.shape)) // unit * unit)
+        result = torch.empty(filled.shape)
+        for top in range(0, filled.shape[0], side):
+            for left in range(0, filled.shape[1], side):
+                y0, x0 = max(0, top - halo), max(0, left - halo)
+                part = filled[y0 : top + side + halo, x0 : left + side + halo].to(device)
+                part = part[None, None].contiguous(memory_format=torch.channels_last)
+                out = self.network(part)[0, 0, top - y0 :, left - x0 :][:side, :side].cpu()
+                result[top : top + out.shape[0], left : left + out.shape[1]] = out
+        return result[:rows, :columns]
+
+    def _warn(self, mean: float, pixel_size: float) -> None:
+        low, high = self.pixel_size
+        if not low * 0.99 <= pixel_size <= high * 1.01:
+            warnings.warn(
+                f"pixel_size: {pixel_size:g} A is outside {low:g} to {high:g} A, for which this "
+                "network was trained; do not trust its answer",
+                stacklevel=3,
+            )
+        dose = mean / pixel_size**2
+        if not self.dose[0] * 0.5 <= dose <= self.dose[1] * 2:
+            warnings.warn(
+                f"dose: {dose:.3g} e-/A^2 is outside {self.dose[0]:g} to {self.dose[1]:g} e-/A^2, "
+                "for which this network was trained; do not trust its answer",
+                stacklevel=3,
+            )
+
+
+def binning(pixel_size: float) -> int:
+    """How many pixels across are summed for the network."""
+    return max(1, int(np.ceil(FINEST / pixel_size - 1e-6)))
+
+
+def summed(image: NDArray[Any], factor: int) -> NDArray[np.float32]:
+    """Sum blocks of an image; one that they do not fill is continued by its mirror image."""
+    if factor > 1:
+        image = np.pad(image, [(0, -n % factor) for n in image.shape], mode="symmetric")
+    rows, columns = (n // factor for n in image.shape)
+    blocks = image.reshape(rows, factor, columns, factor)
+    return cast("NDArray[np.float32]", blocks.sum((1, 3), dtype=np.float32))
+
+
+def spread(image: NDArray[np.float32], factor: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Undo `summed` for an image without detail finer than two blocks, exactly.
+
+    The cosine series of the sums, each term divided by what the sum over a block made of it:
+    sin(pi k / 2n) / sin(pi k / 2nb) for n blocks of b.
+    """
+    if factor == 1:
+        return np.ascontiguousarray(image[: shape[0], : shape[1]])
+    for axis in (0, 1):
+        n = image.shape[axis]
+        k = np.arange(n)
+        gain = np.full(n, factor, np.float64)
+        gain[1:] = np.sin(np.pi * k[1:] / (2 * n)) / np.sin(np.pi * k[1:] / (2 * n * factor))
+        terms = fft.dct(image, axis=axis, norm="forward")
+        terms /= gain[:, None] if axis == 0 else gain
+        room = [(0, 0), (0, 0)]
+        room[axis] = (0, n * (factor - 1))
+        image = fft.idct(np.pad(terms, room), axis=axis, norm="forward").astype(np.float32)
+    return np.ascontiguousarray(image[: shape[0], : shape[1]])
+
+
+def _filled(image: Tensor, unit: int) -> Tensor:
+    """Continue an image by its mirror image to whole units, however small it is."""
+    padded = np.pad(image.numpy(), [(0, -n % unit) for n in image.shape], mode="symmetric")
+    return torch.from_numpy(padded)
+
+
+def _checked(counts: ArrayLike | Tensor) -> NDArray[Any]:
+    images = np.asarray(counts.detach().cpu() if isinstance(counts, Tensor) else counts)
+    if images.ndim not in (2, 3) or 0 in images.shape:
+        raise InputError(
+            f"counts: expected an image (y, x) or a movie (t, y, x), got shape {images.shape}"
+        )
+    if images.dtype.kind not in "buif":
+        raise InputError(f"counts: expected numbers, got values of type {images.dtype}")
+    if images.dtype.kind == "f" and not np.isfinite(images).all():
+        bad = int((~np.isfinite(images)).sum())
+        raise InputError(f"counts: {bad} values are NaN or infinite; replace or crop them")
+    if images.min() < 0:
+        raise InputError(
+            f"counts: the smallest value is {images.min():g}, but counts are never negative; undo "
+            "the background subtraction or gain correction"
+        )
+    return images
