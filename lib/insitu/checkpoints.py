@@ -51,6 +51,7 @@ def save(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(kept, unfinished, metadata=header)
+        unfinished.chmod(0o644)
         unfinished.replace(path)
         if readable:
             line = json.dumps({**record, "sha256": header["sha256"]}, indent=1) + "\n"

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from insitu import InputError, checkpoints
+from insitu.muon import Muon
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class Settings:
     """How a network is trained."""
 
     steps: int = 1000
-    learning_rate: float = 1e-3
+    optimiser: str = "adam"  # or muon, which needs half the steps or fewer
+    learning_rate: float = 1e-3  # of muon about 6e-3
     warm_up: int = 50  # steps in which the learning rate rises to its full value
     average: float = 0.995  # decay of the running average of the weights, which is what is kept
     clip: float = 1.0  # largest norm of the gradient
@@ -76,7 +78,7 @@ def train(
     InputError
         If the checkpoint belongs to another run, or the loss is no longer finite.
     """
-    optimiser = torch.optim.Adam(network.parameters(), settings.learning_rate, (0.9, 0.99))
+    optimiser = _optimiser(network, settings)
     average = copy.deepcopy(network)
     best = copy.deepcopy(network)
     state: dict[str, Any] = {
@@ -134,6 +136,14 @@ def train(
     return Result(best, state["history"], state["best_step"])
 
 
+def _optimiser(network: nn.Module, settings: Settings) -> torch.optim.Optimizer:
+    if settings.optimiser == "muon":
+        return Muon(network.parameters(), settings.learning_rate)
+    if settings.optimiser == "adam":
+        return torch.optim.Adam(network.parameters(), settings.learning_rate, (0.9, 0.99))
+    raise InputError(f"optimiser: got {settings.optimiser!r}, allowed is adam or muon")
+
+
 def _schedule(step: int, settings: Settings) -> float:
     """A rise over the warm-up, then half a cosine down to a hundredth."""
     rise = min(1.0, (step + 1) / max(1, settings.warm_up))
@@ -155,7 +165,10 @@ def _best_index(state: dict[str, Any]) -> int:
 
 
 def _keep(
-    path: Path, models: dict[str, nn.Module], optimiser: torch.optim.Adam, state: dict[str, Any]
+    path: Path,
+    models: dict[str, nn.Module],
+    optimiser: torch.optim.Optimizer,
+    state: dict[str, Any],
 ) -> None:
     tensors = {f"{m}.{k}": v for m, model in models.items() for k, v in model.state_dict().items()}
     for index, entry in optimiser.state_dict()["state"].items():
@@ -164,7 +177,7 @@ def _keep(
 
 
 def _resume(
-    path: Path, models: dict[str, nn.Module], optimiser: torch.optim.Adam, settings: Settings
+    path: Path, models: dict[str, nn.Module], optimiser: torch.optim.Optimizer, settings: Settings
 ) -> dict[str, Any]:
     tensors, record = checkpoints.load(path)
     state = dict(record.get("run", {}))

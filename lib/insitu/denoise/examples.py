@@ -11,13 +11,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from insitu import InputError
 from insitu.simulate.datasets import Bank, Conditions, Detector, sample
-from insitu.simulate.detector import Poisson
+from insitu.simulate.detector import Categorical, Poisson
 
 
 class Pool(NamedTuple):
@@ -64,6 +65,45 @@ def draw_pool(
         clean[place] = drawn.clean.cpu().half()
         pixels[place], numbers[place] = drawn.pixel_size, drawn.structure
     return Pool(clean, pixels, numbers)
+
+
+class Summed:
+    """A detector whose short frames are summed until the dose is reached.
+
+    Each image (n, ..., y, x) is the sum of as many frames as make its mean count `frame` each.
+    Sums of more than 8 frames are drawn as Gaussian numbers of the detector's mean and variance,
+    rounded.
+
+    Parameters
+    ----------
+    detector : Categorical
+        Of one frame.
+    frame : float
+        Mean count of a frame [e-/px].
+    """
+
+    def __init__(self, detector: Categorical, frame: float = 0.45) -> None:
+        self.detector, self.frame = detector, frame
+        means = np.linspace(0, detector.max_mean, 513)
+        table = detector.table(means, detector.largest)
+        k = np.arange(table.shape[1])
+        self._variance = torch.tensor(table @ k**2 - (table @ k) ** 2, dtype=torch.float32)
+
+    def sample(self, intensity: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Draw counts."""
+        return torch.stack([self._sum(image, generator) for image in intensity])
+
+    def _sum(self, intensity: Tensor, generator: torch.Generator | None) -> Tensor:
+        frames = max(1, round(float(intensity.mean()) / self.frame))
+        mean = (intensity / frames).clamp(max=self.detector.max_mean)
+        if frames <= 8:
+            each = [self.detector.sample(mean, generator) for _ in range(frames)]
+            return torch.stack(each).sum(0)
+        place = mean * (512 / self.detector.max_mean)
+        low = place.long().clamp(max=511)
+        variance = torch.lerp(self._variance[low], self._variance[low + 1], place - low)
+        noise = torch.randn(mean.shape, generator=generator) * (frames * variance).sqrt()
+        return (frames * mean + noise).round().clamp(min=0)
 
 
 class Batch(NamedTuple):
@@ -128,6 +168,11 @@ def squared(output: Tensor, batch: Batch) -> Tensor:
     return ((output - batch.expected) / batch.vacuum).square().mean()
 
 
+def relative_squared(output: Tensor, batch: Batch) -> Tensor:
+    """L2 of images of different dose: mean square of the error over the variance of counts."""
+    return ((output - batch.expected).square() / batch.vacuum).mean()
+
+
 def decibels(output: Tensor, batch: Batch) -> Tensor:
     """Mean over images of 10 log10 of their mean squared error.
 
@@ -154,8 +199,7 @@ def loss_of(
 
     def loss(network: nn.Module, step: int) -> Tensor:
         batch = Batch(*(part.to(device) for part in batches(step)))
-        counts = batch.counts.contiguous(memory_format=torch.channels_last)
-        return measure(network(counts), batch)
+        return measure(_answer(network, batch), batch)
 
     return loss
 
@@ -167,6 +211,13 @@ def validation(
     made = [Batch(*(part.to(device) for part in batches(number))) for number in range(count)]
 
     def score(network: nn.Module) -> float:
-        return sum(float(decibels(network(batch.counts), batch)) for batch in made) / count
+        return sum(float(decibels(_answer(network, batch), batch)) for batch in made) / count
 
     return score
+
+
+def _answer(network: nn.Module, batch: Batch) -> Tensor:
+    """The network's answer, to counts relative to vacuum: so all images of a batch are alike."""
+    counts = (batch.counts / batch.vacuum).contiguous(memory_format=torch.channels_last)
+    answer: Tensor = network(counts) * batch.vacuum
+    return answer

@@ -33,8 +33,8 @@ def load_denoiser(name: str | Path, *, device: torch.device | str = "cpu") -> De
     Parameters
     ----------
     name : str or Path
-        `pt_ceo2` (for all magnifications and contrasts), `seed_cnn` (the network of 20 layers,
-        at 0.062 A/px), or a .safetensors file with its record beside it.
+        `pt_ceo2` (for all magnifications and contrasts), `bf_cnn` (20 layers of 64 channels,
+        for 0.062 A/px), or a .safetensors file with its record beside it.
     device : device
         Where it is to work.
 
@@ -112,7 +112,7 @@ class Denoiser:
         UserWarning
             If the pixel size or the dose is not one that the network was trained for.
         """
-        images = _checked(counts)
+        images = checked(counts)
         if not (np.isfinite(pixel_size) and pixel_size > 0):
             raise InputError(f"pixel_size: got {pixel_size:g}, allowed is a positive number of A")
         self._warn(float(images.mean(dtype=np.float64)), pixel_size)
@@ -130,14 +130,14 @@ class Denoiser:
         device = next(self.network.parameters()).device
         unit = getattr(self.network, "unit", 1)
         rows, columns = image.shape
-        filled = _filled(image, unit)
+        whole = filled(image, unit)
         halo = -(-HALO // unit) * unit
-        side = max(unit, (tile or max(filled.shape)) // unit * unit)
-        result = torch.empty(filled.shape)
-        for top in range(0, filled.shape[0], side):
-            for left in range(0, filled.shape[1], side):
+        side = max(unit, (tile or max(whole.shape)) // unit * unit)
+        result = torch.empty(whole.shape)
+        for top in range(0, whole.shape[0], side):
+            for left in range(0, whole.shape[1], side):
                 y0, x0 = max(0, top - halo), max(0, left - halo)
-                part = filled[y0 : top + side + halo, x0 : left + side + halo].to(device)
+                part = whole[y0 : top + side + halo, x0 : left + side + halo].to(device)
                 part = part[None, None].contiguous(memory_format=torch.channels_last)
                 out = self.network(part)[0, 0, top - y0 :, left - x0 :][:side, :side].cpu()
                 result[top : top + out.shape[0], left : left + out.shape[1]] = out
@@ -195,13 +195,14 @@ def spread(image: NDArray[np.float32], factor: int, shape: tuple[int, ...]) -> N
     return np.ascontiguousarray(image[: shape[0], : shape[1]])
 
 
-def _filled(image: Tensor, unit: int) -> Tensor:
+def filled(image: Tensor, unit: int) -> Tensor:
     """Continue an image by its mirror image to whole units, however small it is."""
     padded = np.pad(image.numpy(), [(0, -n % unit) for n in image.shape], mode="symmetric")
     return torch.from_numpy(padded)
 
 
-def _checked(counts: ArrayLike | Tensor) -> NDArray[Any]:
+def checked(counts: ArrayLike | Tensor) -> NDArray[Any]:
+    """Hold counts against what counts can be; see `Denoiser`."""
     images = np.asarray(counts.detach().cpu() if isinstance(counts, Tensor) else counts)
     if images.ndim not in (2, 3) or 0 in images.shape:
         raise InputError(

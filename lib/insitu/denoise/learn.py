@@ -1,0 +1,144 @@
+"""How the denoisers that ship were trained, from exit waves to checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from insitu import checkpoints
+from insitu.denoise import examples
+from insitu.denoise.examples import Batches, Pool, Summed, draw_pool
+from insitu.denoise.networks import BiasFreeCNN, BiasFreeUNet
+from insitu.simulate.datasets import Bank, Conditions
+from insitu.simulate.detector import Categorical
+from insitu.training import Result, Settings, train
+
+PIXELS = (0.13, 0.26)  # what the network sees [A]
+DOSES = (3.2, 8000.0)  # [e-/A^2]
+CONDITIONS = Conditions(pixel_size=PIXELS, vibration=(0.1, 0.5), focal_spread=(20.0, 50.0))
+UNET = {"channels": 40, "levels": 3, "blocks": [1, 1, 1, 2], "fold": 2}
+SETTINGS = Settings(
+    steps=8_000, optimiser="muon", learning_rate=7e-3, warm_up=100, average=0.998,
+    validate_every=250, save_every=500,
+)  # fmt: skip
+
+
+def learn_pt_ceo2(
+    bank: Bank, settings: Settings = SETTINGS, *, seed: int = 0, images: int = 6400,
+    options: Mapping[str, Any] | None = None, pool: Pool | None = None,
+    checkpoint: Path | None = None, device: torch.device | str = "cpu", progress: bool = True,
+) -> Result:  # fmt: skip
+    """Train the denoiser for all magnifications, doses and contrasts.
+
+    Parameters
+    ----------
+    bank : Bank
+        Exit waves; its training structures are learned from, those for validation judged by.
+    settings : Settings
+        How long and how fast.
+    seed : int
+        Of the first weights and of the batches.
+    images : int
+        Clean images drawn from the bank before training.
+    options : mapping, optional
+        Of the network; the default has 2.5 million weights.
+    pool : Pool, optional
+        Clean images, if they have been drawn already.
+    checkpoint : Path, optional
+        Where the state is kept, from which a run that was killed goes on.
+    device : device
+        Where to train.
+    progress : bool
+        Show bars.
+    """
+    pool = pool or draw_pool(bank, "train", images, conditions=CONDITIONS, seed=1,
+                             progress=progress)  # fmt: skip
+    judged = draw_pool(bank, "validation", 96, size=128, conditions=CONDITIONS, seed=1,
+                       progress=False)  # fmt: skip
+    network: nn.Module = checkpoints.seeded(BiasFreeUNet, seed, **(options or UNET))
+    network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return train(
+        network,
+        examples.loss_of(Batches(pool, dose=DOSES, seed=seed), examples.decibels, device),
+        examples.validation(Batches(judged, images=8, dose=DOSES, seed=7), 6, device),
+        settings, checkpoint=checkpoint, progress=progress,
+    )  # fmt: skip
+
+
+BF_CNN_PIXEL = 0.062  # [A]
+BF_CNN_CONDITIONS = Conditions(pixel_size=(BF_CNN_PIXEL, BF_CNN_PIXEL))
+BF_CNN_DOSES = (100.0, 100_000.0)  # [e-/A^2]; 0.4 to 400 electrons per pixel
+BF_CNN_SETTINGS = Settings(
+    steps=1500, optimiser="muon", learning_rate=6e-3, warm_up=50, average=0.99,
+    validate_every=100, save_every=250,
+)  # fmt: skip
+
+
+def learn_bf_cnn(
+    bank: Bank, detector: Categorical, settings: Settings = BF_CNN_SETTINGS, *, seed: int = 0,
+    images: int = 460, layers: int = 20, channels: int = 64, checkpoint: Path | None = None,
+    device: torch.device | str = "cpu", progress: bool = True,
+) -> Result:  # fmt: skip
+    """Train the first network for such movies: 460 images, 20 layers of 64 channels, L2 [1]_.
+
+    Its dose was not told; here it is drawn evenly in its logarithm, and the squared error of
+    each image is taken relative to its dose.
+
+    Parameters
+    ----------
+    bank : Bank
+        Exit waves.
+    detector : Categorical
+        Fitted to the real movie.
+    settings, seed, checkpoint, device, progress
+        As for `learn_pt_ceo2`.
+    images : int
+        Clean images of the training structures, 256 x 256 pixels each.
+    layers, channels : int
+        Of the network.
+
+    References
+    ----------
+    .. [1] J. L. Vincent et al., Microsc. Microanal. 26 (S2), 2020.
+    """
+    drawn = [
+        draw_pool(bank, part, count, size=256, conditions=BF_CNN_CONDITIONS, seed=2,
+                  progress=progress)
+        for part, count in (("train", images), ("validation", 16))
+    ]  # fmt: skip
+    pool = Pool(*(part[:images] for part in drawn[0]))
+    batches = [
+        Batches(p, images=n, size=size, dose=BF_CNN_DOSES, detectors=[Summed(detector)], seed=s)
+        for p, n, size, s in ((pool, 6, 64, seed), (drawn[1], 4, 128, 7))
+    ]
+    network: nn.Module = checkpoints.seeded(BiasFreeCNN, seed, layers=layers, channels=channels)
+    network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return train(
+        network,
+        examples.loss_of(batches[0], examples.relative_squared, device),
+        examples.validation(batches[1], 2, device),
+        settings, checkpoint=checkpoint, progress=progress,
+    )  # fmt: skip
+
+
+def save_denoiser(
+    path: Path, result: Result, settings: Settings, *, binned: bool,
+    pixel_size: tuple[float, float], dose: tuple[float, float], **provenance: Any,
+) -> Path:  # fmt: skip
+    """Write a trained denoiser, in half precision, with all that is known of its making."""
+    network: Any = result.network
+    record = {
+        "network": type(network).__name__, "options": network.options, "binned": binned,
+        "trained_for": {"pixel_size": list(pixel_size), "dose": list(dose)},
+        "settings": asdict(settings), "best_step": result.best_step, "history": result.history,
+        "versions": {p: metadata.version(p) for p in ("abtem", "numpy", "torch")},
+        "licence": "CC-BY-4.0", **provenance,
+    }  # fmt: skip
+    tensors = {k: v.half() for k, v in network.state_dict().items()}
+    return checkpoints.save(path, tensors, record, readable=True)

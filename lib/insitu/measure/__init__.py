@@ -1,0 +1,1 @@
+"""Part IV: columns, events, occupancy."""

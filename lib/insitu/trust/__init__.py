@@ -1,0 +1,1 @@
+"""Part III: how far to believe a denoised image."""

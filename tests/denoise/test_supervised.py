@@ -1,0 +1,156 @@
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from insitu import InputError, checkpoints
+from insitu.denoise import supervised
+from insitu.denoise.networks import BiasFreeCNN
+from insitu.denoise.supervised import Denoiser, binning, load_denoiser, spread, summed
+
+
+@pytest.fixture(scope="module")
+def denoiser():
+    return load_denoiser("pt_ceo2")
+
+
+def scene(rows, columns, dose=117.0, pixel_size=0.062, seed=0):
+    """Gaussian columns in a row lattice beside vacuum."""
+    y, x = (np.arange(n) * pixel_size for n in (rows, columns))
+    yy, xx = np.meshgrid(y, x, indexing="ij")
+    wave = np.cos(2 * np.pi * xx / 2.77) * np.cos(2 * np.pi * yy / 2.26)
+    clean = 1 + 0.5 * wave * (yy > y[-1] / 3)
+    vacuum = dose * pixel_size**2
+    return clean, np.random.default_rng(seed).poisson(clean * vacuum), vacuum
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3, 5])
+@pytest.mark.parametrize("shape", [(60, 45), (61, 47), (29, 100)])
+def test_spread_undoes_summed(factor, shape):
+    rows, columns = (-(-n // factor) * factor for n in shape)
+    y, x = np.mgrid[:rows, :columns] + 0.5
+    smooth = 1 + 0.3 * np.cos(np.pi * y * 2 / rows) * np.cos(np.pi * x * 3 / columns)
+    sums = summed(smooth[: shape[0], : shape[1]], factor)
+    assert sums.shape == (rows // factor, columns // factor)
+    back = spread(summed(smooth, factor), factor, shape)
+    assert back.shape == shape
+    np.testing.assert_allclose(back, smooth[: shape[0], : shape[1]], atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("pixel_size", "factor"), [(0.05, 3), (0.062, 3), (0.1, 2), (0.12, 2), (0.13, 1), (0.25, 1)]
+)
+def test_pixels_come_into_the_range_of_the_network(pixel_size, factor):
+    assert binning(pixel_size) == factor
+    assert 0.13 <= factor * pixel_size < 0.26 + 1e-9
+
+
+def test_whole_frames_and_tiles_agree(denoiser):
+    _, counts, _ = scene(701, 811)
+    whole = denoiser(counts, 0.062, tile=None)
+    for tile in (64, 112):
+        tiled = denoiser(counts, 0.062, tile=tile)
+        assert np.abs(tiled - whole).max() < 1e-3 * whole.max()
+
+
+@pytest.mark.parametrize("shape", [(37, 53), (1, 1), (5, 200), (2, 37, 53)])
+def test_odd_sizes_and_movies(denoiser, shape):
+    counts = np.random.default_rng(0).poisson(0.6, shape)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a pixel without an electron has no dose
+        result = denoiser(counts, 0.062)
+    assert result.shape == shape
+    assert result.dtype == np.float32
+    assert np.isfinite(result).all()
+    if len(shape) == 3:
+        np.testing.assert_array_equal(result[1], denoiser(counts[1], 0.062))
+
+
+def test_better_than_any_gaussian(denoiser):
+    from scipy.ndimage import gaussian_filter
+
+    clean, counts, vacuum = scene(300, 300)
+    error = ((denoiser(counts, 0.062) / vacuum - clean) ** 2).mean()
+    blurs = [gaussian_filter(counts / vacuum, s) for s in (2, 3, 4, 5, 6, 8, 10)]
+    assert error < min(((b - clean) ** 2).mean() for b in blurs)
+
+
+def test_twice_the_counts_twice_the_answer(denoiser):
+    _, counts, _ = scene(96, 96)
+    np.testing.assert_allclose(
+        denoiser(2 * counts, 0.062), 2 * denoiser(counts, 0.062), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_vacuum_is_not_biased(denoiser):
+    counts = np.random.default_rng(1).poisson(0.45, (400, 400))
+    assert denoiser(counts, 0.062).mean() == pytest.approx(counts.mean(), rel=0.01)
+
+
+def test_says_when_it_should_not_be_used(denoiser):
+    counts = np.random.default_rng(0).poisson(5.0, (64, 64))
+    with pytest.warns(UserWarning, match=r"pixel_size: 0.5 A is outside .* do not trust"):
+        denoiser(counts, 0.5)
+    with pytest.warns(UserWarning, match=r"dose: .* is outside .* do not trust"):
+        denoiser(counts // 10, 0.25) if counts.mean() < 0.01 else denoiser(counts * 10000, 0.25)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        denoiser(counts, 0.12)
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        (np.zeros(5), "expected an image"),
+        (np.zeros((0, 5)), "expected an image"),
+        (np.full((8, 8), np.nan), "64 values are NaN"),
+        (-np.ones((8, 8)), "never negative"),
+        (np.full((8, 8), "a"), "expected numbers"),
+    ],
+)
+def test_bad_counts_bring_a_sentence(denoiser, counts, message):
+    with pytest.raises(InputError, match=message):
+        denoiser(counts, 0.1)
+
+
+@pytest.mark.parametrize("pixel_size", [0.0, -1.0, float("nan")])
+def test_bad_pixel_size_brings_a_sentence(denoiser, pixel_size):
+    with pytest.raises(InputError, match="pixel_size"):
+        denoiser(np.ones((8, 8)), pixel_size)
+
+
+def test_checkpoints_that_are_no_denoisers(tmp_path):
+    with pytest.raises(InputError, match=r"data/checkpoints/nothing.safetensors is missing"):
+        load_denoiser("nothing")
+    with pytest.raises(InputError, match="there is no file"):
+        load_denoiser(tmp_path / "none.safetensors")
+    network = BiasFreeCNN(3, 4)
+    path = checkpoints.save(tmp_path / "a.safetensors", network.state_dict(), {"seed": 1})
+    with pytest.raises(InputError, match="not that of a denoiser"):
+        load_denoiser(path)
+    record = {
+        "network": "BiasFreeCNN", "options": {"layers": 4, "channels": 4}, "binned": False,
+        "trained_for": {"pixel_size": [0.1, 0.2], "dose": [1, 2]},
+    }  # fmt: skip
+    path = checkpoints.save(tmp_path / "a.safetensors", network.state_dict(), record)
+    with pytest.raises(InputError, match="another architecture"):
+        load_denoiser(path)
+
+
+def test_shipped_checkpoints_are_small_and_tell_their_origin():
+    folder = supervised.shipped("checkpoints")
+    found = sorted(folder.glob("*.safetensors"))
+    assert found
+    for path in found:
+        assert path.stat().st_size < 5e6
+        _, record = checkpoints.load(path)
+        assert {"network", "options", "seed", "settings", "history", "bank"} <= record.keys()
+        assert path.with_suffix(".json").is_file()
+
+
+def test_tensors_are_taken_too():
+    network = BiasFreeCNN(3, 4).eval()
+    plain = Denoiser(network, (0.1, 0.2), (1, 1000), binned=False)
+    counts = torch.poisson(torch.full((40, 50), 2.0))
+    assert plain(counts, 0.15, tile=16).shape == (40, 50)
