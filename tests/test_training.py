@@ -9,6 +9,7 @@ from insitu import InputError, checkpoints, training
 from insitu.denoise.networks import BiasFreeCNN
 from insitu.training import Settings
 
+MUON = Settings(steps=12, validate_every=4, save_every=3, warm_up=2, optimiser="muon")
 SETTINGS = Settings(steps=12, validate_every=4, save_every=3, warm_up=2, learning_rate=3e-3)
 
 
@@ -47,9 +48,10 @@ def test_learns_and_keeps_the_best():
     assert result.history[scores.index(min(scores))]["step"] == result.best_step
 
 
+@pytest.mark.parametrize("settings", [SETTINGS, MUON])
 @pytest.mark.parametrize("killed_at", [4, 7, 11])
-def test_killed_and_resumed_gives_the_same_bits(tmp_path, killed_at):
-    whole = training.train(network(), loss, validate, SETTINGS, progress=False)
+def test_killed_and_resumed_gives_the_same_bits(tmp_path, killed_at, settings):
+    whole = training.train(network(), loss, validate, settings, progress=False)
     path = tmp_path / "state.safetensors"
 
     def dies(net, step):
@@ -58,7 +60,7 @@ def test_killed_and_resumed_gives_the_same_bits(tmp_path, killed_at):
         return loss(net, step)
 
     with pytest.raises(KeyboardInterrupt):
-        training.train(network(), dies, validate, SETTINGS, checkpoint=path, progress=False)
+        training.train(network(), dies, validate, settings, checkpoint=path, progress=False)
     assert path.is_file()
     steps = []
 
@@ -66,7 +68,7 @@ def test_killed_and_resumed_gives_the_same_bits(tmp_path, killed_at):
         steps.append(step)
         return loss(net, step)
 
-    resumed = training.train(network(5), counted, validate, SETTINGS, checkpoint=path,
+    resumed = training.train(network(5), counted, validate, settings, checkpoint=path,
                              progress=False)  # fmt: skip
     assert steps[0] == killed_at // 3 * 3
     assert same(whole.network, resumed.network)
@@ -90,6 +92,11 @@ def test_another_run_is_not_resumed(tmp_path):
     other = checkpoints.seeded(BiasFreeCNN, 0, layers=5, channels=6)
     with pytest.raises(InputError, match="belongs to another architecture"):
         training.train(other, loss, validate, SETTINGS, checkpoint=path, progress=False)
+
+
+def test_unknown_optimiser():
+    with pytest.raises(InputError, match="allowed is adam or muon"):
+        training.train(network(), loss, validate, Settings(optimiser="sgd"), progress=False)
 
 
 def test_stops_early_without_improvement():
@@ -132,11 +139,16 @@ def test_bad_checkpoints_bring_a_sentence(saved, tmp_path):
         checkpoints.load(saved)
     # a pickle under the right name
     saved.write_bytes((tmp_path / "net.pkl").read_bytes())
-    with pytest.raises(InputError, match="no whole .safetensors file"):
+    with pytest.raises(InputError, match="is no whole"):
         checkpoints.load(saved)
     save_file({"weight": torch.ones(3)}, saved)  # somebody else's
     with pytest.raises(InputError, match="no record of what it is"):
         checkpoints.load(saved)
+
+
+def fill_from(path):
+    tensors, _ = checkpoints.load(path)
+    checkpoints.fill(network(), tensors, path.name)
 
 
 @pytest.mark.parametrize("part", ["header", "record", "weights"])
@@ -152,9 +164,8 @@ def test_any_changed_byte_is_seen(saved, part):
         changed = content.copy()
         changed[place] ^= 4
         saved.write_bytes(bytes(changed))
-        with pytest.raises(InputError, match="checkpoint: net.safetensors"):
-            tensors, _ = checkpoints.load(saved)
-            checkpoints.fill(network(), tensors, saved.name)
+        with pytest.raises(InputError, match=r"checkpoint: net\.safetensors"):
+            fill_from(saved)
 
 
 def test_the_record_to_read(tmp_path):

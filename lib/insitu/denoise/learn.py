@@ -22,9 +22,9 @@ from insitu.training import Result, Settings, train
 PIXELS = (0.13, 0.26)  # what the network sees [A]
 DOSES = (3.2, 8000.0)  # [e-/A^2]
 CONDITIONS = Conditions(pixel_size=PIXELS, vibration=(0.1, 0.5), focal_spread=(20.0, 50.0))
-UNET = {"channels": 40, "levels": 3, "blocks": [1, 1, 1, 2], "fold": 2}
+UNET = {"channels": 40, "levels": 3, "blocks": [1, 1, 1, 2], "fold": 2, "windows": [32, 64]}
 SETTINGS = Settings(
-    steps=8_000, optimiser="muon", learning_rate=7e-3, warm_up=100, average=0.998,
+    steps=5_000, optimiser="muon", learning_rate=7e-3, warm_up=100, average=0.998,
     validate_every=250, save_every=500,
 )  # fmt: skip
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from insitu import InputError
+from insitu.denoise.spectra import local_wiener, mirrored
 
 
 class BiasFreeNorm(nn.Module):
@@ -92,6 +93,10 @@ class BiasFreeUNet(nn.Module):
     fold : int
         So many pixels across go into the channels first, and come out of them last: an image
         whose pixels are finer than what the lens resolves costs fold^2 times less.
+    windows : sequence of int
+        The network is also shown the image as filtered by `local_wiener` in windows of these
+        sides, and learns how much of each to take. They average a lattice over many columns,
+        which convolutions take long to learn.
     """
 
     def __init__(
@@ -100,14 +105,19 @@ class BiasFreeUNet(nn.Module):
         levels: int = 3,
         blocks: int | Sequence[int] = 1,
         fold: int = 1,
+        windows: Sequence[int] = (),
     ) -> None:
         super().__init__()
         each = [blocks] * (levels + 1) if isinstance(blocks, int) else list(blocks)
         if len(each) != levels + 1:
             raise InputError(f"blocks: got {len(each)} numbers, allowed are {levels + 1}")
-        self.options = {"channels": channels, "levels": levels, "blocks": each, "fold": fold}
+        self.options = {
+            "channels": channels, "levels": levels, "blocks": each, "fold": fold,
+            "windows": list(windows),
+        }  # fmt: skip
         widths = [channels * min(2**level, 4) for level in range(levels + 1)]
-        self.first = _convolution(fold**2, channels)
+        self.windows = list(windows)
+        self.first = _convolution(fold**2 * (1 + len(windows)), channels)
         self.down = nn.ModuleList(_stage(w, n) for w, n in zip(widths, each, strict=True))
         self.shrink = nn.ModuleList(
             nn.Conv2d(a, b, 2, stride=2, bias=False) for a, b in pairwise(widths)
@@ -119,17 +129,19 @@ class BiasFreeUNet(nn.Module):
         self.last = _convolution(channels, fold**2)
         self.fold, self.unit = fold, fold * 2**levels
         _initialise(self)
+        if windows:  # begin with what the widest window gives
+            self.mixed = nn.Conv2d(1 + len(windows), 1, 5, padding=2, bias=False)
+            with torch.no_grad():
+                self.mixed.weight.zero_()[0, -1, 2, 2] = 1
+                self.last.weight.mul_(0.1)
 
     def forward(self, counts: Tensor) -> Tensor:  # noqa: D102
         rows, columns = counts.shape[-2:]
         unit = self.unit
         fill = (-rows % unit, -columns % unit)
-        x = (
-            functional.pad(counts, (0, fill[1], 0, fill[0]), mode="reflect")
-            if any(fill)
-            else counts
-        )
-        x = self.first(functional.pixel_unshuffle(x, self.fold))
+        x = mirrored(counts, (0, fill[0]), (0, fill[1])) if any(fill) else counts
+        shown = torch.cat([x, *(local_wiener(x, side) for side in self.windows)], 1)
+        x = self.first(functional.pixel_unshuffle(shown, self.fold))
         kept: list[Tensor] = []
         for stage, shrink in zip(self.down[:-1], self.shrink, strict=True):
             x = stage(x)
@@ -138,7 +150,10 @@ class BiasFreeUNet(nn.Module):
         x = self.down[-1](x)
         for level in reversed(range(len(self.grow))):
             x = self.up[level](self.grow[level](x) + kept[level])
-        return functional.pixel_shuffle(self.last(x), self.fold)[..., :rows, :columns]
+        answer = functional.pixel_shuffle(self.last(x), self.fold)
+        if self.windows:
+            answer = answer + self.mixed(shown)
+        return answer[..., :rows, :columns]
 
 
 class Residual(nn.Module):
@@ -153,8 +168,17 @@ class Residual(nn.Module):
         return x + self.gain * self.second(functional.relu(self.first(functional.relu(x))))
 
 
+def with_constants(network: nn.Module) -> nn.Module:
+    """Copy a network and let every convolution add a learned constant to each channel."""
+    network = copy.deepcopy(network)
+    for part in network.modules():
+        if isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
+            part.bias = nn.Parameter(torch.zeros(part.out_channels))
+    return network
+
+
 def receptive_field(network: nn.Module, size: int = 129) -> int:
-    """How many pixels across an output pixel depends on: the widest reach of the middle ones.
+    """How many pixels across the output pixel in the middle depends on.
 
     It is found by the gradient of a copy whose weights are all positive, in which no path is cut
     by a rectifier.

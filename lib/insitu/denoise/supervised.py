@@ -24,7 +24,7 @@ from insitu.fetch import shipped
 
 NETWORKS: dict[str, type[nn.Module]] = {"BiasFreeCNN": BiasFreeCNN, "BiasFreeUNet": BiasFreeUNet}
 FINEST = 0.13  # pixels below this are summed until they reach it [A]
-TILE, HALO = 512, 96  # pixels of the network; HALO is rounded to the network's unit
+TILE, HALO = 512, 160  # pixels of the network; HALO is rounded to the network's unit
 
 
 def load_denoiser(name: str | Path, *, device: torch.device | str = "cpu") -> Denoiser:

@@ -55,5 +55,5 @@ def profile(image: Image, start: tuple[float, float], end: tuple[float, float],
 def _alike(image: Image, truth: Image) -> None:
     if np.shape(image) != np.shape(truth):
         raise InputError(
-            f"image: its shape {np.shape(image)} is not {np.shape(truth)}, the truth's"
+            f"image: its shape is {np.shape(image)}, not {np.shape(truth)}, the truth's"
         )
