@@ -34,6 +34,7 @@ test: $(VENV)/.test
 bench: $(VENV)/.test
 	$(BIN)/python tests/benchmarks/detectors.py
 	$(BIN)/python tests/benchmarks/simulation.py
+	$(BIN)/python tests/benchmarks/denoising.py
 
 $(VENV)/bin/pip:
 	$(PYTHON) -m venv $(VENV)

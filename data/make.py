@@ -1,10 +1,14 @@
 """Make again what ships in this folder: a clean image, a movie with its truth, exit waves.
 
-    python data/make.py image|movie|waves [--output FOLDER]
+    python data/make.py image|movie|waves|detector|denoiser|first|study [--output FOLDER]
 
 image  pt_ceo2_clean.tif, which chapter 2 counts electrons of, and its record; seconds
 movie  pt_ceo2_movie.zarr, the movie of chapter 3 with its default parameters; half a minute
 waves  exit_waves.zarr, waves behind 40 random specimens; a minute
+detector  detector.json, fitted to the real movie; seconds
+denoiser  checkpoints/pt_ceo2.safetensors; an hour on two cores, goes on where it was stopped
+first  checkpoints/bf_cnn.safetensors; half an hour, likewise
+study  checkpoints/study.json, candidates for the denoiser; a quarter of an hour
 """
 
 from __future__ import annotations
@@ -12,16 +16,24 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import tifffile
+import torch
 
-from insitu.simulate import datasets, movie_files, movies, specimens
+from insitu import chapter, fetch
+from insitu.denoise import learn
+from insitu.denoise.examples import draw_pool
+from insitu.denoise.spectra import local_wiener
+from insitu.simulate import datasets, movie_files, movies, specimens, views
+from insitu.simulate.detector import Categorical
 from insitu.simulate.imaging import Optics, image
 from insitu.simulate.waves import exit_wave
+from insitu.training import Settings
 
 PIXELS, PIXEL_SIZE = 276, 0.12
 
@@ -64,12 +76,104 @@ def clean_image(folder: Path) -> Path:
     return path
 
 
+def detector(folder: Path) -> Path:
+    """Write detector.json."""
+    path = folder / "detector.json"
+    Categorical.fit(fetch.pt_ceo2_movie().counts).save(
+        path, what="the counting detector of the real Pt/CeO2 movie, fitted to all of its frames",
+        made_by="data/make.py detector", licence="CC-BY-4.0",
+    )  # fmt: skip
+    return path
+
+
+def denoiser(folder: Path) -> Path:
+    """Write checkpoints/pt_ceo2.safetensors; the bank and the training's state lie beside it."""
+    made = folder / "bank.zarr"
+    bank = datasets.Bank(made if made.exists() else datasets.make_bank(made, 520))
+    result = learn.learn_pt_ceo2(bank, checkpoint=folder / "pt_ceo2.training.safetensors")
+    return learn.save_denoiser(
+        folder / "checkpoints" / "pt_ceo2.safetensors", result, learn.SETTINGS, binned=True,
+        pixel_size=(0.05, 0.26), dose=learn.DOSES, seed=0, images=6400,
+        bank={"structures": 520, "seed": 0}, made_by="data/make.py denoiser",
+        device=chapter.device_name(torch.device("cpu")),
+    )  # fmt: skip
+
+
+def first(folder: Path) -> Path:
+    """Write checkpoints/bf_cnn.safetensors."""
+    bank = datasets.Bank(fetch.shipped("exit_waves.zarr"))
+    counting = Categorical.load(fetch.shipped("detector.json"))
+    state = folder / "bf_cnn.training.safetensors"
+    result = learn.learn_bf_cnn(bank, counting, checkpoint=state)
+    return learn.save_denoiser(
+        folder / "checkpoints" / "bf_cnn.safetensors", result, learn.BF_CNN_SETTINGS, binned=False,
+        pixel_size=(0.062, 0.062), dose=learn.BF_CNN_DOSES, seed=0, images=460,
+        bank={"name": "data/exit_waves.zarr", "structures": 40, "seed": 0},
+        made_by="data/make.py first", device=chapter.device_name(torch.device("cpu")),
+    )  # fmt: skip
+
+
+CANDIDATES = (
+    ("20 channels, 5 scales, not folded", "adam", 2e-3, 292, {"channels": 20, "levels": 4}),
+    ("32 channels, fold 2, deeper", "adam", 2e-3, 412,
+     {"channels": 32, "levels": 3, "blocks": [1, 2, 2, 2], "fold": 2}),
+    ("40 channels, fold 2", "adam", 2e-3, 425, {"channels": 40, "levels": 3, "fold": 2}),
+    ("40 channels, fold 2", "muon", 6e-3, 277, {"channels": 40, "levels": 3, "fold": 2}),
+    ("40 channels, fold 2, windows 32 and 64", "muon", 7e-3, 253,
+     {"channels": 40, "levels": 3, "fold": 2, "windows": [32, 64]}),
+)  # fmt: skip
+
+
+def study(folder: Path) -> Path:
+    """Write checkpoints/study.json: short trainings of candidates, on validation structures."""
+    made = folder / "bank.zarr"
+    bank = datasets.Bank(made if made.exists() else datasets.make_bank(made, 520))
+    pool = draw_pool(bank, "train", 6400, conditions=learn.CONDITIONS, seed=1)
+    electrons = 0.45 * 9  # in a pixel of 3 x 3 of 0.062 A
+    scenes = []
+    for defocus in views.CONTRASTS.values():
+        clean = [image(bank.wave(n), Optics(defocus=defocus), pixel_size=0.186, shape=(128, 128),
+                       focal_points=7) for n in bank.part("validation")[:16]]  # fmt: skip
+        expected = torch.cat(clean)[:, None] * electrons
+        generator = torch.Generator().manual_seed(1)
+        scenes.append((expected, torch.poisson(expected, generator=generator)))
+
+    def decibels(denoise: Callable[[torch.Tensor], torch.Tensor]) -> list[float]:
+        with torch.no_grad():
+            errors = [((denoise(k) - m) / 9).square().mean((1, 2, 3)) for m, k in scenes]
+        return [round(float(-10 * e.log10().mean()), 2) for e in errors]
+
+    rows = []
+    for name, optimiser, rate, steps, options in CANDIDATES:
+        settings = Settings(steps=steps, optimiser=optimiser, learning_rate=rate,
+                            validate_every=steps // 4)  # fmt: skip
+        network = learn.learn_pt_ceo2(bank, settings, options=options, pool=pool).network
+        rows.append({
+            "what": f"{name}, {optimiser}", "optimiser": optimiser, "learning_rate": rate,
+            "weights": sum(p.numel() for p in network.parameters()), "steps": steps,
+            "psnr_db": decibels(network),
+        })  # fmt: skip
+    alone = decibels(lambda k: local_wiener(k, 64, threshold=4.0))
+    rows.append({"what": "local Wiener filter alone, window 64", "weights": 0, "steps": 0,
+                 "psnr_db": alone})  # fmt: skip
+    record = {
+        "what": "candidates for the denoiser, each trained for 70 to 100 s on two CPU cores; PSNR "
+        "(peak 1 e-/px, 0.45 e-/px of 0.062 A) of white, intermediate, black contrast on 16 "
+        "validation structures",
+        "made_by": "data/make.py study", "rows": rows,
+    }  # fmt: skip
+    path = folder / "checkpoints" / "study.json"
+    path.write_text(json.dumps(record, indent=1) + "\n")
+    return path
+
+
 def main() -> None:
     """Make one of them."""
+    made_here = {"detector": detector, "denoiser": denoiser, "first": first, "study": study}
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("image", "movie", "waves"))
+    parser.add_argument("what", choices=("image", "movie", "waves", *made_here))
     parser.add_argument("--output", type=Path, default=Path(__file__).parent)
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
@@ -78,6 +182,8 @@ def main() -> None:
     elif arguments.what == "movie":
         movie = movies.make_movie(movies.Plan())
         print(movie_files.save(movie, arguments.output / "pt_ceo2_movie.zarr"))
+    elif arguments.what in made_here:
+        print(made_here[arguments.what](arguments.output))
     else:
         print(datasets.make_bank(arguments.output / "exit_waves.zarr", 40))
 

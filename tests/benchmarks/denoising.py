@@ -1,0 +1,133 @@
+"""Speed and quality of the denoisers, in one run: `make bench`.
+
+Training steps and inference of the same network and images in memory formats and number types;
+then the first network and ours over dose, on 20 test images, with three draws of the noise.
+"""
+
+import resource
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from insitu import chapter, checkpoints, fetch
+from insitu.denoise import classical, examples, learn
+from insitu.denoise.examples import Batch, Summed, draw_pool
+from insitu.denoise.networks import BiasFreeUNet
+from insitu.denoise.supervised import load_denoiser, spread, summed
+from insitu.muon import Muon
+from insitu.simulate import views
+from insitu.simulate.datasets import Bank
+from insitu.simulate.detector import Categorical
+from insitu.trust import metrics
+
+
+def median(task: Callable[[], Any], rounds: int = 5) -> float:
+    task()
+    seconds = []
+    for _ in range(rounds):
+        begin = time.perf_counter()
+        task()
+        seconds.append(time.perf_counter() - begin)
+    return statistics.median(seconds)
+
+
+def step(network: Any, optimiser: Muon, counts: torch.Tensor, batch: Batch, number: Any) -> None:
+    with torch.autocast("cpu", number, enabled=number != torch.float32):
+        output = network(counts)
+    examples.decibels(output.float(), batch).backward()
+    optimiser.step()
+
+
+def training_step() -> None:
+    expected = torch.full((6, 1, 128, 128), 4.0)
+    batch = Batch(torch.poisson(expected), expected, torch.full((6, 1, 1, 1), 4.0))
+    seconds = {}
+    for name, form, number in (
+        ("NCHW, float32", torch.contiguous_format, torch.float32),
+        ("channels_last, float32", torch.channels_last, torch.float32),
+        ("channels_last, bfloat16", torch.channels_last, torch.bfloat16),
+    ):
+        network: Any = checkpoints.seeded(BiasFreeUNet, 0, **learn.UNET | {"windows": []})
+        network = network.to(memory_format=form)
+        counts = batch.counts.contiguous(memory_format=form)
+        optimiser = Muon(network.parameters())
+
+        seconds[name] = median(partial(step, network, optimiser, counts, batch, number))
+    plain = seconds["NCHW, float32"]
+    for name, value in seconds.items():
+        print(f"training step, {name:24s} {value * 1e3:7.0f} ms  {plain / value:5.2f} x")
+
+
+def inference() -> None:
+    ours = load_denoiser("pt_ceo2")
+    counts = np.random.default_rng(0).poisson(2.0, (1024, 1024))
+    for pixel_size in (0.062, 0.13):
+        for name, tile in (("tiles", 256), ("whole", None)):
+            seconds = median(lambda p=pixel_size, t=tile: ours(counts, p, tile=t), 3)
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+            speed = counts.size / seconds / 1e6
+            print(f"1024 x 1024 px of {pixel_size} A, {name}: {speed:.2f} Mpx/s, {peak:.0f} MB")
+
+
+def over_dose() -> None:
+    bank = Bank(fetch.shipped("exit_waves.zarr"))
+    detector = Summed(Categorical.load(fetch.shipped("detector.json")))
+    conditions = learn.BF_CNN_CONDITIONS
+    clean = draw_pool(bank, "test", 20, size=256, conditions=conditions, seed=11).clean[:20].float()
+    truth = clean.numpy()
+    denoisers = {"first": load_denoiser("bf_cnn"), "ours": load_denoiser("pt_ceo2")}
+    print("PSNR (peak 1, vacuum 1) and SSIM, mean of 20 test images, +- over 3 draws of noise")
+    for electrons in (0.5, 2.0, 8.0, 32.0, 128.0, 512.0):
+        for name, denoiser in denoisers.items():
+            rows = []
+            for seed in range(3 if name == "ours" else 1):
+                generator = torch.Generator().manual_seed(seed)
+                counts = detector.sample(clean * electrons, generator).numpy()
+                answers = replace(denoiser, dose=(0, 1e9))(counts, 0.062) / electrons
+                rows.append([np.mean([f(a, t) for a, t in zip(answers, truth, strict=True)])
+                             for f in (metrics.psnr, metrics.ssim)])  # fmt: skip
+            psnr, ssim = np.mean(rows, axis=0)
+            spread_db = np.std(rows, axis=0)[0]
+            print(f"{electrons:6.1f} e-/px {name:6s} {psnr:6.2f} +- {spread_db:.3f} dB, {ssim:.4f}")
+
+
+def fresh_structures(count: int = 24, vacuum: float = 0.45) -> None:
+    """PSNR on new structures, peak 1 e-/px, in fields of 25 A and of 50 A."""
+    ours = load_denoiser("pt_ceo2")
+    fresh = views.fresh_specimens(count)
+    for size in (400, 800):
+        for contrast, defocus in views.CONTRASTS.items():
+            rows = []
+            for seed in range(3):
+                rng = np.random.default_rng(seed)
+                for view in views.views(fresh, defocus, size=size, focal_points=7):
+                    truth = view.clean * vacuum
+                    counts = rng.poisson(truth)
+                    coarse = summed(counts, 3)
+                    others = {
+                        "constant": np.full_like(truth, truth.mean()),
+                        "Gaussian": spread(classical.gaussian(coarse, 1.4), 3, truth.shape),
+                        "local Wiener": spread(classical.local_wiener(coarse, 4.0), 3, truth.shape),
+                        "ours": ours(counts, 0.062),
+                    }
+                    rows.append([metrics.psnr(image, truth) for image in others.values()])
+            means = np.array(rows).reshape(3, count, -1).mean(1)
+            texts = [f"{n} {m:.2f} +- {s:.2f}" for n, m, s in
+                     zip(others, means.mean(0), means.std(0), strict=True)]  # fmt: skip
+            print(f"{size} px, {contrast:13s}", ", ".join(texts), "dB")
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    print(chapter.device_name(torch.device("cpu")), chapter.versions())
+    training_step()
+    inference()
+    fresh_structures()
+    over_dose()
