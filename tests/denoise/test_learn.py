@@ -70,13 +70,27 @@ def test_summed_frames_keep_mean_and_variance_of_the_detector(detector, electron
     assert torch.equal(counts, counts.round())
 
 
-@pytest.mark.parametrize("loss", [examples.squared, examples.relative_squared, examples.decibels,
-                                  examples.likelihood])  # fmt: skip
+LOSSES = [examples.squared, examples.relative_squared, examples.decibels, examples.likelihood()]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
 def test_losses_are_least_near_the_truth(pool, loss):
     batch = Batches(pool, images=8, size=40, dose=(2000.0, 4000.0))(0)
     right = loss(batch.expected, batch)
     assert right < loss(1.1 * batch.expected, batch)
     assert right < loss(0.9 * batch.expected, batch)
+
+
+def test_the_likelihood_is_that_of_the_detector(detector):
+    expected = torch.full((1, 1, 300, 300), 1.5)
+    counts = detector.sample(expected, torch.Generator().manual_seed(0))
+    batch = examples.Batch(counts, expected, torch.ones(1, 1, 1, 1))
+    right = examples.likelihood(detector)
+    assert right(expected, batch) < examples.likelihood()(expected, batch)
+    assert right(expected, batch) < right(1.1 * expected, batch)
+    output = expected.clone().requires_grad_(True)
+    right(output, batch).backward()
+    assert torch.isfinite(output.grad).all()
 
 
 def test_killed_and_resumed_gives_the_same_bits(bank, pool, tmp_path, monkeypatch):

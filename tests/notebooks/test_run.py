@@ -240,3 +240,48 @@ def test_own_structure(tmp_path):
     record = cli.run_chapter(NOTEBOOKS[0], values | {"output_dir": str(out)}, progress=False)
     assert "atoms: {'Au': 72}" in printed(record["notebook"])
     assert {p.name for p in out.iterdir()} >= {"clean.tif", "through_focus.tif", "specimen.xyz"}
+
+
+def bad_images(folder):
+    """Files that cannot be an image of counts, and the sentence that each should bring."""
+    good = np.random.default_rng(0).poisson(0.8, (40, 40))
+    np.save(folder / "nan.npy", np.where(good > 3, np.nan, good))
+    np.save(folder / "negative.npy", good - 1)
+    np.save(folder / "line.npy", good[0])
+    (folder / "text.tif").write_text("an image in words\n" * 50)
+    np.save(folder / "good.npy", good)
+    return {
+        "missing.tif": "there is no file", "nan.npy": "are NaN or infinite",
+        "negative.npy": "never negative", "line.npy": "a movie has three axes",
+        "text.tif": "cannot be read as .tif",
+    }  # fmt: skip
+
+
+def test_bad_images_are_refused_before_any_work(tmp_path, capsys):
+    cases = [(name, 0.1, text) for name, text in bad_images(tmp_path).items()]
+    for name, pixel_size, sentence in [*cases, ("good.npy", 0.0, "pixel_size: good.npy does not")]:
+        out = tmp_path / "out"
+        with pytest.raises(SystemExit) as caught:
+            cli.main(["run", "04", "-p", f"image={tmp_path / name}", "-p",
+                      f"pixel_size={pixel_size}", "-p", f"output_dir={out}"])  # fmt: skip
+        assert caught.value.code == 1
+        errors = capsys.readouterr().err
+        assert sentence in errors
+        assert "Traceback" not in errors
+        assert not out.exists()
+
+
+def test_own_image_and_own_training(tmp_path):
+    """A reader's image is denoised by a network that was trained on the way."""
+    counts = np.random.default_rng(0).poisson(0.5, (61, 75)).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "mine.tif", counts)
+    path = next(n for n in NOTEBOOKS if n.stem.startswith("04"))
+    values = cli._parameters(path, "smoke", (), ()) | {
+        "image": "mine.tif", "pixel_size": 0.1, "train": True, "steps": 2,
+        "bank_structures": 10, "train_images": 16, "output_dir": str(tmp_path / "out"),
+    }  # fmt: skip
+    cli.run_chapter(path, values, progress=False)
+    denoised = tifffile.imread(tmp_path / "out" / "denoised.tif")
+    assert denoised.shape == counts.shape
+    assert denoised.dtype == np.float32
+    assert (tmp_path / "out" / "pt_ceo2.safetensors").is_file()

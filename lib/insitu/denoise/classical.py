@@ -170,7 +170,7 @@ METHODS: Mapping[str, tuple[Method, tuple[float, ...]]] = {
     "Wiener": (wiener, (0.7, 1.0, 1.4, 2.0, 3.0)),
     "local Wiener": (local_wiener, (2.0, 3.0, 4.0, 6.0)),
     "wavelets": (wavelets, (0.5, 0.7, 1.0)),
-    "non-local means": (non_local_means, (0.1, 0.2, 0.3, 0.5)),
+    "non-local means": (non_local_means, (0.1, 0.2, 0.3)),
     "total variation": (total_variation, (0.5, 1.0, 1.5, 2.0)),
 }
 

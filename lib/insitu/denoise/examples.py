@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -182,14 +182,25 @@ def decibels(output: Tensor, batch: Batch) -> Tensor:
     return 10 * torch.log10(errors + 1e-7).mean()
 
 
-def likelihood(output: Tensor, batch: Batch) -> Tensor:
-    """Poisson's negative log-likelihood of the counts, in units of nat per electron.
+class Likelihood(Protocol):
+    """A detector that knows how likely its counts are."""
 
-    It needs no clean image: mean of (m - k log m) over the mean of k, less what m = k has.
+    def log_prob(self, counts: Tensor, intensity: Tensor) -> Tensor:
+        """Log-likelihood of each pixel [nat]."""
+
+
+def likelihood(detector: Likelihood | None = None) -> Callable[[Tensor, Batch], Tensor]:
+    """Make a loss of a detector: minus the log-likelihood of the counts, per electron [nat].
+
+    It needs no clean image. The detector is Poisson's by default.
     """
-    mean, k = output.clamp(min=1e-3 * batch.vacuum), batch.counts
-    excess = mean - k * mean.log() - (k - torch.special.xlogy(k, k))
-    return excess.sum() / k.sum().clamp(min=1)
+    counting = detector or Poisson()
+
+    def loss(output: Tensor, batch: Batch) -> Tensor:
+        mean = torch.maximum(output, 1e-3 * batch.vacuum)
+        return -counting.log_prob(batch.counts, mean).sum() / batch.counts.sum().clamp(min=1)
+
+    return loss
 
 
 def loss_of(
