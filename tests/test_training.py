@@ -89,6 +89,9 @@ def test_another_run_is_not_resumed(tmp_path):
     with pytest.raises(InputError, match="belongs to another run"):
         training.train(network(), loss, validate, Settings(steps=9), checkpoint=path,
                        progress=False)  # fmt: skip
+    with pytest.raises(InputError, match="belongs to another run"):
+        training.train(network(), loss, validate, SETTINGS, checkpoint=path, about={"seed": 1},
+                       progress=False)  # fmt: skip
     other = checkpoints.seeded(BiasFreeCNN, 0, layers=5, channels=6)
     with pytest.raises(InputError, match="belongs to another architecture"):
         training.train(other, loss, validate, SETTINGS, checkpoint=path, progress=False)

@@ -4,7 +4,8 @@ A layer's gradient is dominated by few directions, and Adam follows those; here 
 matrix of weights keeps its singular vectors and sets its singular values to about one [1]_.
 
 .. [1] K. Jordan et al., Muon: an optimizer for hidden layers in neural networks (2024); the
-   scale is that of J. Liu et al., Muon is scalable for LLM training, arXiv:2502.16982.
+   scale is that of J. Liu et al., Muon is scalable for LLM training, arXiv:2502.16982, times
+   the root of rows over columns where a matrix has more rows.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,7 @@ def train(
     settings: Settings,
     *,
     checkpoint: Path | None = None,
+    about: Mapping[str, Any] | None = None,
     progress: bool = True,
 ) -> Result:
     """Train a network.
@@ -70,6 +71,8 @@ def train(
     checkpoint : Path, optional
         A .safetensors file in which the state is kept, and from which a run that was killed goes
         on; it is removed at the end.
+    about : mapping, optional
+        What else makes this run, such as its seed; a checkpoint of another one is refused.
     progress : bool
         Show a bar with the time that is left.
 
@@ -83,11 +86,11 @@ def train(
     best = copy.deepcopy(network)
     state: dict[str, Any] = {
         "step": 0, "seconds": 0.0, "best": math.inf, "best_step": 0, "history": [], "recent": [],
-        "settings": vars(settings).copy(),
+        "settings": vars(settings).copy(), "about": dict(about or {}),
     }  # fmt: skip
     models = {"network": network, "average": average, "best": best}
     if checkpoint is not None and checkpoint.is_file():
-        state = _resume(checkpoint, models, optimiser, settings)
+        state = _resume(checkpoint, models, optimiser, state)
     begin = time.perf_counter() - state["seconds"]
     recent: list[float] = state["recent"]  # losses since the last validation
     bar = tqdm(total=settings.steps, initial=state["step"], disable=not progress, desc="training")
@@ -177,11 +180,12 @@ def _keep(
 
 
 def _resume(
-    path: Path, models: dict[str, nn.Module], optimiser: torch.optim.Optimizer, settings: Settings
-) -> dict[str, Any]:
+    path: Path, models: dict[str, nn.Module], optimiser: torch.optim.Optimizer,
+    fresh: Mapping[str, Any],
+) -> dict[str, Any]:  # fmt: skip
     tensors, record = checkpoints.load(path)
     state = dict(record.get("run", {}))
-    if state.get("settings") != vars(settings):
+    if any(state.get(key) != fresh[key] for key in ("settings", "about")):
         raise InputError(f"checkpoint: {path} belongs to another run; remove it to start anew")
     for name, model in models.items():
         start = f"{name}."

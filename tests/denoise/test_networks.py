@@ -48,6 +48,9 @@ def test_the_published_size():
 
 def test_the_pyramid_sees_further():
     assert receptive_field(BiasFreeUNet(channels=4, levels=3)) > 80
+    plain, windows = ({"channels": 4, "levels": 1, "windows": w} for w in ([], [32]))
+    seen = [receptive_field(BiasFreeUNet(**options)) for options in (plain, windows)]
+    assert seen[1] >= seen[0] + 40
 
 
 def test_signals_neither_die_nor_explode():

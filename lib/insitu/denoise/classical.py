@@ -47,7 +47,7 @@ def gaussian(counts: Image, strength: float) -> Image:
 
 
 def butterworth(counts: Image, strength: float) -> Image:
-    """Low-pass with half amplitude near 1 / (2 `strength`) of a cycle per pixel."""
+    """Low-pass with half the power at 1 / (2 `strength`) of a cycle per pixel."""
     padding = min(16, min(counts.shape) - 1)
     smooth = filters.butterworth(
         counts, 0.5 / strength, high_pass=False, squared_butterworth=False, npad=padding

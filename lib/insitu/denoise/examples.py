@@ -33,7 +33,7 @@ def draw_pool(
     bank: Bank, part: str, count: int, *, size: int = 144, conditions: Conditions | None = None,
     seed: int = 0, progress: bool = True,
 ) -> Pool:  # fmt: skip
-    """Draw clean images of all structures of a part of the bank, eight of each at a time.
+    """Draw clean images of the structures of a part of the bank in turn, eight of each.
 
     Parameters
     ----------
@@ -204,31 +204,37 @@ def likelihood(detector: Likelihood | None = None) -> Callable[[Tensor, Batch], 
 
 
 def loss_of(
-    batches: Batches, measure: Callable[[Tensor, Batch], Tensor], device: torch.device | str = "cpu"
-) -> Callable[[nn.Module, int], Tensor]:
-    """(network, step) to the loss of that batch, for `insitu.training.train`."""
+    batches: Batches, measure: Callable[[Tensor, Batch], Tensor],
+    device: torch.device | str = "cpu", *, relative: bool = True,
+) -> Callable[[nn.Module, int], Tensor]:  # fmt: skip
+    """(network, step) to the loss of that batch, for `insitu.training.train`.
+
+    With `relative` the network sees counts over those of vacuum, so that all images of a batch
+    are alike; one without additive constants answers the same to counts.
+    """
 
     def loss(network: nn.Module, step: int) -> Tensor:
         batch = Batch(*(part.to(device) for part in batches(step)))
-        return measure(_answer(network, batch), batch)
+        return measure(_answer(network, batch, relative), batch)
 
     return loss
 
 
 def validation(
-    batches: Batches, count: int, device: torch.device | str = "cpu"
-) -> Callable[[nn.Module], float]:
+    batches: Batches, count: int, device: torch.device | str = "cpu", *, relative: bool = True,
+) -> Callable[[nn.Module], float]:  # fmt: skip
     """Network to minus its mean PSNR [dB], vacuum = 1, over the first batches of a series."""
     made = [Batch(*(part.to(device) for part in batches(number))) for number in range(count)]
 
     def score(network: nn.Module) -> float:
-        return sum(float(decibels(_answer(network, batch), batch)) for batch in made) / count
+        errors = [float(decibels(_answer(network, batch, relative), batch)) for batch in made]
+        return sum(errors) / count
 
     return score
 
 
-def _answer(network: nn.Module, batch: Batch) -> Tensor:
-    """The network's answer, to counts relative to vacuum: so all images of a batch are alike."""
-    counts = (batch.counts / batch.vacuum).contiguous(memory_format=torch.channels_last)
-    answer: Tensor = network(counts) * batch.vacuum
+def _answer(network: nn.Module, batch: Batch, relative: bool) -> Tensor:
+    unit = batch.vacuum if relative else torch.ones_like(batch.vacuum)
+    counts = (batch.counts / unit).contiguous(memory_format=torch.channels_last)
+    answer: Tensor = network(counts) * unit
     return answer

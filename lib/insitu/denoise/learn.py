@@ -68,6 +68,8 @@ def learn_pt_ceo2(
         examples.loss_of(Batches(pool, dose=DOSES, seed=seed), examples.decibels, device),
         examples.validation(Batches(judged, images=8, dose=DOSES, seed=7), 6, device),
         settings, checkpoint=checkpoint, progress=progress,
+        about={"seed": seed, "images": len(pool.clean), "bank": len(bank),
+               "options": dict(options or UNET)},
     )  # fmt: skip
 
 
@@ -75,7 +77,7 @@ BF_CNN_PIXEL = 0.062  # [A]
 BF_CNN_CONDITIONS = Conditions(pixel_size=(BF_CNN_PIXEL, BF_CNN_PIXEL))
 BF_CNN_DOSES = (100.0, 100_000.0)  # [e-/A^2]; 0.4 to 400 electrons per pixel
 BF_CNN_SETTINGS = Settings(
-    steps=1500, optimiser="muon", learning_rate=6e-3, warm_up=50, average=0.99,
+    steps=800, optimiser="muon", learning_rate=6e-3, warm_up=50, average=0.99,
     validate_every=100, save_every=250,
 )  # fmt: skip
 
@@ -124,6 +126,8 @@ def learn_bf_cnn(
         examples.loss_of(batches[0], examples.relative_squared, device),
         examples.validation(batches[1], 2, device),
         settings, checkpoint=checkpoint, progress=progress,
+        about={"seed": seed, "images": images, "bank": len(bank), "layers": layers,
+               "channels": channels},
     )  # fmt: skip
 
 

@@ -194,7 +194,10 @@ def receptive_field(network: nn.Module, size: int = 129) -> int:
     with torch.no_grad():
         for weight in network.parameters():
             weight.fill_(1 / max(1, weight[0].numel()))
-    image = torch.ones(1, 1, size, size, dtype=torch.float64, requires_grad=True)
+    device = next(network.parameters()).device
+    generator = torch.Generator().manual_seed(0)
+    image = 1 + torch.rand(1, 1, size, size, dtype=torch.float64, generator=generator)
+    image = image.to(device).requires_grad_(True)
     output: Any = network(image)
     (gradient,) = torch.autograd.grad(output[0, 0, size // 2, size // 2], image)
     seen = gradient[0, 0].abs().sum(0).nonzero().flatten()

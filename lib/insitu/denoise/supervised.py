@@ -24,7 +24,7 @@ from insitu.fetch import shipped
 
 NETWORKS: dict[str, type[nn.Module]] = {"BiasFreeCNN": BiasFreeCNN, "BiasFreeUNet": BiasFreeUNet}
 FINEST = 0.13  # pixels below this are summed until they reach it [A]
-TILE, HALO = 512, 160  # pixels of the network; HALO is rounded to the network's unit
+TILE, HALO = 512, 192  # pixels of the network; HALO is rounded to the network's unit
 
 
 def load_denoiser(name: str | Path, *, device: torch.device | str = "cpu") -> Denoiser:
@@ -34,7 +34,7 @@ def load_denoiser(name: str | Path, *, device: torch.device | str = "cpu") -> De
     ----------
     name : str or Path
         `pt_ceo2` (for all magnifications and contrasts), `bf_cnn` (20 layers of 64 channels,
-        for 0.062 A/px), or a .safetensors file with its record beside it.
+        for 0.062 A/px), or a .safetensors file.
     device : device
         Where it is to work.
 
