@@ -113,7 +113,7 @@ def train(
         bar.update()
         done = step + 1
         if done % settings.validate_every == 0 or done == settings.steps:
-            average.eval()
+            _calibrate(average, loss)
             with torch.no_grad():
                 score = validate(average)
             seconds = time.perf_counter() - begin
@@ -160,6 +160,16 @@ def _follow(average: nn.Module, network: nn.Module, decay: float) -> None:
         weight.lerp_(newest, 1 - decay)
     for constant, current in zip(average.buffers(), network.buffers(), strict=True):
         constant.copy_(current)
+
+
+@torch.no_grad()
+def _calibrate(average: nn.Module, loss: Callable[[nn.Module, int], Tensor]) -> None:
+    """Measure the running deviations anew: those of the newest weights do not fit the averaged."""
+    if any(True for _ in average.buffers()):
+        average.train()
+        for number in range(20):
+            loss(average, number)
+    average.eval()
 
 
 def _best_index(state: dict[str, Any]) -> int:
