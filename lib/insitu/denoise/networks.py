@@ -190,13 +190,13 @@ def receptive_field(network: nn.Module, size: int = 129) -> int:
     size : int
         Of the image on which it is tried; the answer is at most this.
     """
-    network = copy.deepcopy(network).double().eval()
+    network = copy.deepcopy(network).eval()
     with torch.no_grad():
         for weight in network.parameters():
             weight.fill_(1 / max(1, weight[0].numel()))
     device = next(network.parameters()).device
     generator = torch.Generator().manual_seed(0)
-    image = 1 + torch.rand(1, 1, size, size, dtype=torch.float64, generator=generator)
+    image = 1 + torch.rand(1, 1, size, size, generator=generator)
     image = image.to(device).requires_grad_(True)
     output: Any = network(image)
     (gradient,) = torch.autograd.grad(output[0, 0, size // 2, size // 2], image)
