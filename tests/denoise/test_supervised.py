@@ -47,9 +47,9 @@ def test_pixels_come_into_the_range_of_the_network(pixel_size, factor):
 
 
 def test_whole_frames_and_tiles_agree(denoiser):
-    _, counts, _ = scene(701, 811)
+    _, counts, _ = scene(501, 611)
     whole = denoiser(counts, 0.062, tile=None)
-    for tile in (64, 112):
+    for tile in (112,):
         tiled = denoiser(counts, 0.062, tile=tile)
         assert np.abs(tiled - whole).max() < 1e-3 * whole.max()
 
