@@ -277,7 +277,7 @@ def test_own_image_and_own_training(tmp_path):
     tifffile.imwrite(tmp_path / "mine.tif", counts)
     path = next(n for n in NOTEBOOKS if n.stem.startswith("04"))
     values = cli._parameters(path, "smoke", (), ()) | {
-        "image": "mine.tif", "pixel_size": 0.1, "train": True, "steps": 2,
+        "image": "mine.tif", "pixel_size": 0.1, "train": True, "steps": 10,
         "bank_structures": 10, "train_images": 16, "output_dir": str(tmp_path / "out"),
     }  # fmt: skip
     cli.run_chapter(path, values, progress=False)
