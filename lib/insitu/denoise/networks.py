@@ -96,7 +96,9 @@ class BiasFreeUNet(nn.Module):
     windows : sequence of int
         The network is also shown the image as filtered by `local_wiener` in windows of these
         sides, and learns how much of each to take. They average a lattice over many columns,
-        which convolutions take long to learn.
+        which convolutions take long to learn. For one input and one output alone.
+    inputs, outputs : int
+        Images that are shown, and that are given back.
     """
 
     def __init__(
@@ -106,6 +108,8 @@ class BiasFreeUNet(nn.Module):
         blocks: int | Sequence[int] = 1,
         fold: int = 1,
         windows: Sequence[int] = (),
+        inputs: int = 1,
+        outputs: int = 1,
     ) -> None:
         super().__init__()
         each = [blocks] * (levels + 1) if isinstance(blocks, int) else list(blocks)
@@ -113,11 +117,11 @@ class BiasFreeUNet(nn.Module):
             raise InputError(f"blocks: got {len(each)} numbers, allowed are {levels + 1}")
         self.options = {
             "channels": channels, "levels": levels, "blocks": each, "fold": fold,
-            "windows": list(windows),
+            "windows": list(windows), "inputs": inputs, "outputs": outputs,
         }  # fmt: skip
         widths = [channels * min(2**level, 4) for level in range(levels + 1)]
         self.windows = list(windows)
-        self.first = _convolution(fold**2 * (1 + len(windows)), channels)
+        self.first = _convolution(fold**2 * (inputs + len(windows)), channels)
         self.down = nn.ModuleList(_stage(w, n) for w, n in zip(widths, each, strict=True))
         self.shrink = nn.ModuleList(
             nn.Conv2d(a, b, 2, stride=2, bias=False) for a, b in pairwise(widths)
@@ -126,7 +130,7 @@ class BiasFreeUNet(nn.Module):
             nn.ConvTranspose2d(b, a, 2, stride=2, bias=False) for a, b in pairwise(widths)
         )
         self.up = nn.ModuleList(_stage(w, n) for w, n in zip(widths[:-1], each[:-1], strict=True))
-        self.last = _convolution(channels, fold**2)
+        self.last = _convolution(channels, outputs * fold**2)
         self.fold, self.unit = fold, fold * 2**levels
         _initialise(self)
         if windows:  # begin with what the widest window gives

@@ -14,8 +14,10 @@ from torch.nn import functional
 THRESHOLD = 3.0  # how often the noise's mean power is taken off
 
 
-def local_wiener(images: Tensor, side: int, *, threshold: float = THRESHOLD) -> Tensor:
-    """Filter images in windows of `side` pixels, a quarter of a window apart.
+def local_wiener(
+    images: Tensor, side: int, *, threshold: float = THRESHOLD, apart: float = 0.25
+) -> Tensor:
+    """Filter images in overlapping windows of `side` pixels.
 
     Every Fourier coefficient F of a window is weighted by max(0, 1 - c N / |F|^2). The noise's
     power N is that of the window's highest frequencies, beyond what a lens resolves, so that
@@ -30,12 +32,14 @@ def local_wiener(images: Tensor, side: int, *, threshold: float = THRESHOLD) -> 
     threshold : float
         c, 1 for Wiener's filter of a spectrum that is known; the power of a single window
         scatters by as much as its mean.
+    apart : float
+        Of the windows, in windows; 0.25, or 0.5, which is seven times faster and 0.2 dB worse.
 
     Returns
     -------
     (n, 1, y, x) tensor
     """
-    step = side // 4
+    step = int(side * apart)
     margin = side - step
     count, _, rows, columns = images.shape
     fill = [margin + (-(n + 2 * margin - side) % step) for n in (columns, rows)]

@@ -1,0 +1,224 @@
+"""Networks that predict a pixel of a movie without having seen its own count.
+
+Both take (n, images, y, x), first the counts of the frame to be predicted and then what is shown
+beside it, and give expected counts (n, 1, y, x). Neither has additive constants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from insitu import InputError
+from insitu.denoise.networks import BiasFreeUNet
+from insitu.denoise.spectra import mirrored
+
+
+class UDVD(nn.Module):
+    """The unsupervised deep video denoiser [1]_: 2,123,664 weights.
+
+    Every convolution sees only its own row and the rows above. Three overlapping triplets of
+    five frames go through one such U-Net, its three answers through a second, in each of the
+    four directions; moved on by one row, they have seen all of each frame but the pixel itself,
+    and are combined by convolutions of 1 x 1. The pixel is hidden in all five frames, not only
+    in the one whose noise it holds.
+
+    Parameters
+    ----------
+    width : int
+        Channels on the way down; on the way up there are twice as many.
+    blind : int
+        1 hides the pixel, 3 also its eight neighbours, for detectors whose noise is correlated.
+
+    References
+    ----------
+    .. [1] D. Y. Sheth et al., Unsupervised deep video denoising, ICCV 2021.
+    """
+
+    images, unit = 5, 4  # frames t, t-2, t-1, t+1, t+2
+
+    def __init__(self, width: int = 48, blind: int = 1) -> None:
+        super().__init__()
+        self.options = {"width": width, "blind": blind}
+        self.blind = checked_blind(blind)
+        third = 2 * width // 3
+        self.first = _CausalUNet(3, third, width)
+        self.second = _CausalUNet(3 * third, 2 * width, width)
+        self.mix = nn.Sequential(
+            nn.Conv2d(8 * width, 8 * width, 1, bias=False), nn.LeakyReLU(0.1),
+            nn.Conv2d(8 * width, 2 * width, 1, bias=False), nn.LeakyReLU(0.1),
+            nn.Conv2d(2 * width, 1, 1, bias=False),
+        )  # fmt: skip
+
+    def forward(self, frames: Tensor) -> Tensor:  # noqa: D102
+        rows, columns = frames.shape[-2:]
+        # filled up with nothing: a mirror image would show the pixel itself
+        x = functional.pad(
+            frames[:, [1, 2, 0, 3, 4]], (0, -columns % self.unit, 0, -rows % self.unit)
+        )
+        seen = []
+        for turns in range(4):
+            turned = torch.rot90(x, turns, (2, 3))
+            triplets = torch.cat([turned[:, k : k + 3] for k in range(3)])
+            answers = self.first(triplets).chunk(3)
+            answer = _shifted(self.second(torch.cat(answers, 1)), (self.blind + 1) // 2)
+            seen.append(torch.rot90(answer, -turns, (2, 3)))
+        return self.mix(torch.cat(seen, 1))[..., :rows, :columns]
+
+
+class _CausalUNet(nn.Module):
+    """A U-Net of which an output row depends on no input row below it."""
+
+    def __init__(self, inputs: int, outputs: int, width: int) -> None:
+        super().__init__()
+        wide = 2 * width
+        self.down = nn.ModuleList([
+            _causal(inputs, width, width, width), _causal(width, width, width, width),
+            _causal(width, wide, wide, width),
+        ])  # fmt: skip
+        self.up = nn.ModuleList([
+            _causal(wide, wide, wide, wide, wide), _causal(wide + inputs, wide, wide, wide, outputs)
+        ])  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = _halved(self.down[0](x))
+        answer = self.down[2](_halved(self.down[1](first)))
+        for stage, kept in zip(self.up, (first, x), strict=True):
+            answer = functional.interpolate(answer, scale_factor=2, mode="nearest")
+            answer = stage(torch.cat([answer, kept], 1))
+        return answer
+
+
+class _CausalConvolution(nn.Conv2d):
+    """3 x 3 over the row itself, the row above and the one above that."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 3, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(functional.pad(x, (1, 1, 2, 0)))
+
+
+def _causal(*channels: int) -> nn.Sequential:
+    parts: list[nn.Module] = []
+    for inputs, outputs in zip(channels[:-1], channels[1:], strict=True):
+        parts += [_CausalConvolution(inputs, outputs), nn.LeakyReLU(0.1)]
+    return nn.Sequential(*parts)
+
+
+def _shifted(x: Tensor, rows: int) -> Tensor:
+    """Move down, so that each row holds what the rows above it have seen."""
+    return functional.pad(x, (0, 0, rows, 0))[..., : x.shape[-2], :]
+
+
+def _halved(x: Tensor) -> Tensor:
+    return functional.max_pool2d(_shifted(x, 1), 2)
+
+
+class BlindVideoUNet(nn.Module):
+    """Hides what must be hidden, and shows everything else.
+
+    The frame to be predicted is cut into cells of s x s pixels, s = `blind` + 1. A U-Net is shown
+    all pixels of all other images, and of this frame all but those within (`blind` - 1) / 2 of
+    the first pixel of every cell; it predicts these first pixels. With the cells moved by one
+    pixel at a time it predicts all. What it is denied of the other cells' first pixels, one wide
+    filter with a hole in its middle brings back.
+
+    Parameters
+    ----------
+    others : int
+        Images shown beside the frame to be predicted, which hold none of its counts.
+    own : int
+        Further images, of which a pixel holds none of the counts that are predicted together
+        with its own: of them, the first pixel of every cell is shown.
+    averaged : int
+        Further images, of which a pixel holds none of its own count: they are looked at only
+        there. The answer begins as the last of all images.
+    channels, levels, blocks
+        Of the U-Net, as for `BiasFreeUNet`.
+    blind : int
+        Side of the square that is hidden, odd; 1 where noise is white.
+    reach : int
+        Half of the side of the wide filter [px].
+    """
+
+    def __init__(
+        self, others: int = 4, own: int = 0, averaged: int = 0, *, channels: int = 32,
+        levels: int = 2, blocks: int | Sequence[int] = 1, blind: int = 1,
+        reach: int = 10,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.blind = checked_blind(blind)
+        self.options = {
+            "others": others, "own": own, "averaged": averaged, "channels": channels,
+            "levels": levels, "blocks": blocks, "blind": blind, "reach": reach,
+        }  # fmt: skip
+        self.images, self.cell = 1 + others + own + averaged, blind + 1
+        self.others, self.own = others, own
+        more = own + averaged
+        self.unit = self.cell * 2**levels
+        near = {*range(blind // 2 + 1), *range(self.cell - blind // 2, self.cell)}
+        self.visible = [
+            y * self.cell + x for y in range(self.cell) for x in range(self.cell)
+            if not (y in near and x in near)
+        ]  # fmt: skip
+        inputs = others * self.cell**2 + len(self.visible) + own
+        self.body = BiasFreeUNet(channels, levels, blocks, inputs=inputs, outputs=channels)
+        side = 2 * reach + 1
+        self.wide = nn.Conv2d(1, 8, side, stride=self.cell, padding=reach, bias=False)
+        hole = torch.ones(side, side)
+        hole[(middle := slice(reach - blind // 2, reach + blind // 2 + 1)), middle] = 0
+        self.register_buffer("hole", hole, persistent=False)
+        self.mixed = nn.Conv2d(others, 1, 5, stride=self.cell, padding=2, bias=False)
+        self.mixed_own = nn.Conv2d(more, 1, 1, bias=False) if more else None
+        self.mix = nn.Sequential(
+            nn.Conv2d(channels + 8 + more, channels, 1, bias=False), nn.ReLU(),
+            nn.Conv2d(channels, 1, 1, bias=False),
+        )  # fmt: skip
+        for part in (self.wide, self.mix[0], self.mix[2]):
+            nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
+        with torch.no_grad():
+            self.mix[2].weight.mul_(0.1)
+            self.mixed.weight.zero_()[0, -1, 2, 2] = float(more == 0)
+            if self.mixed_own is not None:
+                self.mixed_own.weight.zero_()[0, -1] = 1
+
+    def forward(self, images: Tensor) -> Tensor:  # noqa: D102
+        (rows, columns), cell = images.shape[-2:], self.cell
+        sides = [-(-(n + cell) // self.unit) * self.unit for n in (rows, columns)]
+        more = [(cell, side - n - 1) for n, side in zip((rows, columns), sides, strict=True)]
+        others = mirrored(images[:, 1 : 1 + self.others], *more)
+        # around the frame lie other images: its own mirror image would show hidden pixels
+        given = torch.cat([images[:, :1], images[:, 1 + self.others :]], 1)
+        frame = others[:, -1:].repeat(1, given.shape[1], 1, 1)
+        frame[..., cell : cell + rows, cell : cell + columns] = given
+        places = [(y, x) for y in range(cell) for x in range(cell)]
+
+        def moved(values: Tensor) -> Tensor:
+            return torch.cat([values[..., y : y + sides[0], x : x + sides[1]] for y, x in places])
+
+        others, frame = moved(others), moved(frame)
+        frame, own = frame[:, :1], frame[:, 1:, ::cell, ::cell]
+        visible = functional.pixel_unshuffle(frame, cell)[:, self.visible]
+        shown = torch.cat(
+            [functional.pixel_unshuffle(others, cell), visible, own[:, : self.own]], 1
+        )
+        seen = self.body(shown)
+        around = functional.conv2d(frame, self.wide.weight * self.hole, stride=cell,
+                                   padding=self.wide.padding)  # fmt: skip
+        answer = self.mix(torch.cat([seen, around, own], 1)) + self.mixed(others)
+        if self.mixed_own is not None:
+            answer = answer + self.mixed_own(own)
+        answer = answer.reshape(cell, cell, len(images), *answer.shape[-2:])
+        answer = answer.permute(2, 3, 0, 4, 1).reshape(len(images), 1, *sides)
+        return answer[..., cell : cell + rows, cell : cell + columns]
+
+
+def checked_blind(blind: int) -> int:
+    """Hold the side of the hidden square against what it can be."""
+    if blind not in (1, 3):
+        raise InputError(f"blind: got {blind}, allowed are 1 (the pixel alone) and 3 (3 x 3)")
+    return blind

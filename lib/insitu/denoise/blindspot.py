@@ -1,0 +1,340 @@
+"""Denoising of a movie that has nothing but itself to learn from.
+
+A network predicts each count from other counts. Noise cannot be predicted, so that the best
+prediction is the expected count [1]_. When to stop is told by counts that are held back.
+
+.. [1] A. Krull, T.-O. Buchholz, F. Jug, Noise2Void, CVPR 2019; S. Laine et al., High-quality
+   self-supervised deep image denoising, NeurIPS 2019.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from insitu import InputError
+from insitu.denoise.supervised import summed
+from insitu.denoise.surroundings import Frames, Surroundings
+from insitu.simulate import noise
+from insitu.simulate.detector import Categorical, Poisson
+from insitu.training import Result, Settings, train
+
+PATCH = 16  # side of the patches of counts that are held back [px]
+HALO = 96  # pixels around a block or tile that its filters and networks may look at
+
+
+class CountModel(Protocol):
+    """A detector that knows how likely its counts are; `max_mean` is optional."""
+
+    def log_prob(self, counts: Tensor, intensity: Tensor) -> Tensor:
+        """Log-likelihood of each pixel [nat]."""
+
+
+def squares(counts: Tensor, expected: Tensor) -> Tensor:
+    """Squared error of each pixel, for data that are not counts."""
+    return (counts - expected).square()
+
+
+def surprise(detector: CountModel) -> Callable[[Tensor, Tensor], Tensor]:
+    """Minus the log-likelihood of each count [nat]."""
+    most = float(getattr(detector, "max_mean", np.inf)) * (1 - 1e-6)
+
+    def measure(counts: Tensor, expected: Tensor) -> Tensor:
+        return -detector.log_prob(counts, expected.clamp(1e-6, most))
+
+    return measure
+
+
+def measure_for(movie: NDArray[Any]) -> tuple[str, Callable[[Tensor, Tensor], Tensor]]:
+    """Choose the loss that fits a movie: its own detector's, Poisson's, or squares.
+
+    Parameters
+    ----------
+    movie : (t, y, x) array
+        A part of the movie is enough.
+
+    Raises
+    ------
+    InputError
+        If the values are neither counts nor anything else that can be learned from.
+    """
+    if not np.isfinite(movie).all():
+        raise InputError("movie: it holds NaN or infinite values; replace or crop them")
+    if movie.min() == movie.max():
+        raise InputError(f"movie: every value is {movie.min():g}; there is nothing to learn")
+    if movie.min() < 0 or (movie != np.rint(movie)).any():
+        return "squares, because the values are no counts", squares
+    counts = noise.as_counts(movie)
+    if counts.max() > 40:
+        return "Poisson's likelihood", surprise(Poisson())
+    return "the likelihood of the movie's own detector", surprise(Categorical.fit(counts))
+
+
+def hidden_square(movie: NDArray[Any]) -> int:
+    """Side of the square that has to be hidden: 1 where noise is white, 3 where it is not.
+
+    Noise is white here if its correlation between neighbours (`noise.autocorrelation`) is below
+    0.02, or not significant.
+    """
+    correlation = noise.autocorrelation(movie, reach=1)
+    error = np.sqrt(1.5 / max(1, (len(movie) - 1) * movie[0].size))
+    correlation[1, 1] = 0
+    return 3 if np.abs(correlation).max() > max(0.02, 5 * error) else 1
+
+
+class Binned:
+    """A movie whose pixels are summed when it is cut: lens and detector differ in resolution.
+
+    Parameters
+    ----------
+    movie : (t, y, x) array
+        Counts.
+    factor : int
+        Pixels across that are summed.
+    """
+
+    def __init__(self, movie: Frames, factor: int) -> None:
+        self.movie, self.factor = movie, factor
+        self.shape = (movie.shape[0], *(-(-n // factor) for n in movie.shape[1:]))
+
+    def __getitem__(self, key: tuple[slice, slice, slice]) -> NDArray[np.float32]:
+        times, *box = key
+        fine = [slice(*(None if n is None else n * self.factor for n in (s.start, s.stop)))
+                for s in box]  # fmt: skip
+        frames = np.asarray(self.movie[times, fine[0], fine[1]])
+        return np.stack([summed(frame, self.factor) for frame in frames])
+
+
+@dataclass
+class Blocks:
+    """Parts of a movie to learn from, made once.
+
+    Parameters
+    ----------
+    images : (n, k, y, x) tensor of half or single precision
+        The frame to be predicted and what is shown beside it.
+    held : (n, 1, y, x) tensor of bool
+        Counts that are never learned from: the network is judged by them.
+    mean : float
+        Of all counts.
+    order : list of int
+        Of the images when time runs backwards.
+    """
+
+    images: Tensor
+    held: Tensor
+    mean: float
+    order: list[int]
+
+    def batch(self, number: int, count: int, side: int, seed: int) -> tuple[Tensor, Tensor]:
+        """Return crops in one of the sixteen symmetries of space and time, and what is learned."""
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
+
+        def integers(high: int) -> int:
+            return int(torch.randint(high, (1,), generator=generator))
+
+        crops, learned = [], []
+        side = min(side, *self.images.shape[-2:])
+        for _ in range(count):
+            n = integers(len(self.images))
+            y, x = (4 * integers((k - side) // 4 + 1) for k in self.images.shape[-2:])
+            crop = self.images[n, :, y : y + side, x : x + side].float()
+            mask = ~self.held[n, :, y : y + side, x : x + side]
+            turns, mirror, backwards = integers(4), integers(2), integers(2)
+            crop, mask = (torch.rot90(part, turns, (1, 2)) for part in (crop, mask))
+            if mirror:
+                crop, mask = crop.mT, mask.mT
+            crops.append(crop[self.order] if backwards else crop)
+            learned.append(mask)
+        return torch.stack(crops), torch.stack(learned)
+
+
+def cut(
+    movie: Frames, surroundings: Surroundings, *, side: int = 256, held: float = 0.1,
+    megabytes: float = 300.0, seed: int = 0,
+) -> Blocks:  # fmt: skip
+    """Cut a movie into blocks to learn from; those of a long movie are a random choice.
+
+    Parameters
+    ----------
+    movie : (t, y, x) array
+        Counts, or other values whose noise is independent between pixels.
+    surroundings : Surroundings
+        What is shown beside each frame.
+    side : int
+        Of a block, at most [px].
+    held : float
+        Share of the counts, in patches of 16 x 16 pixels of one frame, that is never learned
+        from.
+    megabytes : float
+        That all blocks may take.
+    seed : int
+        Of the choices.
+    """
+    frames, rows, columns = movie.shape
+    generator = torch.Generator().manual_seed(seed)
+    sides = [min(side, n) for n in (rows, columns)]
+    places = [
+        (t, min(y, (rows - sides[0]) // 4 * 4), min(x, (columns - sides[1]) // 4 * 4))
+        for t in range(frames)
+        for y in range(0, rows, sides[0]) for x in range(0, columns, sides[1])
+    ]  # fmt: skip
+    shown = len(surroundings.backwards())
+    largest = float(np.max(movie[0 : min(8, frames), 0:rows, 0:columns]))
+    number = torch.float16 if largest < 1024 else torch.float32  # whole numbers stay exact
+    room = int(megabytes * 1e6 / (number.itemsize * shown * sides[0] * sides[1]))
+    if len(places) > max(1, room):
+        chosen = torch.randperm(len(places), generator=generator)[: max(1, room)].sort().values
+        places = [places[k] for k in chosen.tolist()]
+    images = torch.empty(len(places), shown, *sides, dtype=number)
+    for image, (t, y, x) in zip(images, places, strict=True):
+        image.copy_(_part(movie, surroundings, t, (y, x), sides))
+    coarse = [-(-n // PATCH) for n in sides]
+    patches = torch.rand(len(places), 1, *coarse, generator=generator) < held
+    mask = patches.repeat_interleave(PATCH, 2).repeat_interleave(PATCH, 3)
+    return Blocks(images, mask[..., : sides[0], : sides[1]], float(images[:, 0].float().mean()),
+                  surroundings.backwards())  # fmt: skip
+
+
+def _part(
+    movie: Frames, surroundings: Surroundings, t: int, place: Sequence[int], sides: Sequence[int]
+) -> Tensor:
+    """A block of a frame and what is shown beside it, filtered with HALO pixels around."""
+    box, inner = [], []
+    for start, length, size in zip(place, sides, movie.shape[1:], strict=True):
+        low, high = max(0, start - HALO), min(size, start + length + HALO)
+        box.append(slice(low, high))
+        inner.append(slice(start - low, start - low + length))
+    return surroundings.around(movie, t, (box[0], box[1]))[:, inner[0], inner[1]]
+
+
+def learn(
+    network: nn.Module, blocks: Blocks, settings: Settings, *,
+    measure: Callable[[Tensor, Tensor], Tensor], batch: int = 8, side: int = 96, seed: int = 0,
+    judged: int = 16, checkpoint: Path | None = None, about: Mapping[str, Any] | None = None,
+    progress: bool = True,
+) -> Result:  # fmt: skip
+    """Train a blind network on blocks of a movie, and keep it as it was when it was best.
+
+    Best is what predicts the counts that were held back best; no clean image is needed to see
+    when a network begins to learn the noise by heart.
+
+    Parameters
+    ----------
+    network : Module
+        UDVD or BlindVideoUNet, on the device where it is to be trained.
+    blocks : Blocks
+        From `cut`.
+    settings : Settings
+        How long and how fast.
+    measure : callable
+        (counts, expected) to the loss of each pixel: `squares`, or `surprise(detector)`.
+    batch, side : int
+        Crops of a step, and their rows and columns.
+    seed : int
+        Of the series of crops.
+    judged : int
+        Blocks on whose held-back counts the network is judged.
+    checkpoint, about, progress
+        As for `insitu.training.train`.
+    """
+    device = next(network.parameters()).device
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    chosen = torch.linspace(0, len(blocks.images) - 1, min(judged, len(blocks.images))).long()
+
+    def answer(network: nn.Module, images: Tensor) -> Tensor:
+        shown = (images.to(device) / blocks.mean).contiguous(memory_format=torch.channels_last)
+        expected: Tensor = network(shown) * blocks.mean
+        return expected
+
+    def loss(network: nn.Module, step: int) -> Tensor:
+        images, learned = blocks.batch(step, batch, side, seed)
+        values = measure(images[:, :1].to(device), answer(network, images))
+        return values[learned.to(device)].mean()
+
+    def validate(network: nn.Module) -> float:
+        total = count = 0.0
+        for k in chosen.tolist():
+            images = blocks.images[k : k + 1].float()
+            values = measure(images[:, :1].to(device), answer(network, images))
+            held = values[0][blocks.held[k].to(device)]
+            total, count = total + float(held.sum()), count + held.numel()
+        return total / max(1.0, count)
+
+    return train(network, loss, validate, settings, checkpoint=checkpoint, about=about,
+                 progress=progress)  # fmt: skip
+
+
+@torch.no_grad()
+def denoise(
+    movie: Frames, network: nn.Module, surroundings: Surroundings, *, mean: float,
+    frames: Sequence[int] | None = None, tile: int = 512, symmetric: bool = False,
+    out: Any = None, progress: bool = True,
+) -> Any:  # fmt: skip
+    """Predict every count of a movie.
+
+    Parameters
+    ----------
+    movie : (t, y, x) array
+        As the network was trained on.
+    network : Module
+        From `learn`.
+    surroundings : Surroundings
+        As in `cut`.
+    mean : float
+        `Blocks.mean` of the training.
+    frames : sequence of int, optional
+        Which ones; all by default.
+    tile : int
+        Side of the tiles in which large frames are worked on [px].
+    symmetric : bool
+        Average the answers to all eight rotations and mirror images.
+    out : (t, y, x) array, optional
+        Where to write, such as a zarr array; a new array of float32 by default.
+    progress : bool
+        Show a bar.
+
+    Returns
+    -------
+    (t, y, x) array
+        Expected counts.
+    """
+    network.eval()
+    device = next(network.parameters()).device
+    chosen = range(movie.shape[0]) if frames is None else frames
+    rows, columns = movie.shape[1:]
+    result = np.empty((len(chosen), rows, columns), np.float32) if out is None else out
+    for number, t in enumerate(tqdm(chosen, "denoising", disable=not progress)):
+        whole = torch.empty(rows, columns)
+        for y in range(0, rows, tile):
+            for x in range(0, columns, tile):
+                sides = [min(tile, rows - y), min(tile, columns - x)]
+                low = [max(0, y - HALO), max(0, x - HALO)]
+                more = [min(n, s + k + HALO) - b for n, s, k, b in zip(
+                    (rows, columns), (y, x), sides, low, strict=True)]  # fmt: skip
+                part = _part(movie, surroundings, t, low, more)[None].to(device) / mean
+                answer = _answers(network, part, symmetric)[0, 0] * mean
+                inner = answer[y - low[0] :, x - low[1] :][: sides[0], : sides[1]]
+                whole[y : y + sides[0], x : x + sides[1]] = inner.cpu()
+        result[number] = whole.clamp(min=0).numpy()
+    return result
+
+
+def _answers(network: nn.Module, images: Tensor, symmetric: bool) -> Tensor:
+    if not symmetric:
+        return network(images.contiguous(memory_format=torch.channels_last))  # type: ignore[no-any-return]
+    total = torch.zeros_like(images[:, :1])
+    for turns in range(4):
+        for mirror in (False, True):
+            turned = torch.rot90(images, turns, (2, 3))
+            answer = network((turned.mT if mirror else turned).contiguous())
+            total += torch.rot90(answer.mT if mirror else answer, -turns, (2, 3))
+    return total / 8

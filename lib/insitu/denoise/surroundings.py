@@ -1,0 +1,220 @@
+"""What a blind network is shown of a movie beside the frame that it is to predict.
+
+The frames around, near ones one by one and farther ones averaged in groups, and what
+`local_wiener` makes of their averages. Frames 3 to 5 away are left out on purpose: their counts
+are independent of the prediction and can judge it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from insitu import InputError
+from insitu.denoise.spectra import local_wiener
+
+
+class Frames(Protocol):
+    """Anything that is cut like an array (t, y, x): numpy's, a memory map, zarr's."""
+
+    shape: tuple[int, ...]
+
+    def __getitem__(self, key: Any) -> Any: ...  # noqa: D105
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What is shown beside the frame to be predicted.
+
+    Parameters
+    ----------
+    groups : sequence of sequences of int
+        Offsets in time; the frames of a group are averaged. 0 must not be among them.
+    windows : sequence of int
+        Sides of the windows of the local Wiener filter [px].
+    filtered : sequence of int
+        How many of the first groups are averaged and filtered, for each average.
+    own : bool
+        Filter the frame itself, too, alone and averaged with its two neighbours, the pixels to
+        be predicted being replaced by their neighbours in time first; and average all pictures
+        of the widest window by how well they predict the counts around (`weighted`).
+    blind : int
+        As for the network.
+    """
+
+    groups: tuple[tuple[int, ...], ...]
+    windows: tuple[int, ...] = (32, 96)
+    filtered: tuple[int, ...] = ()
+    own: bool = False
+    blind: int = 1
+
+    def __post_init__(self) -> None:
+        if any(0 in group or not group for group in self.groups):
+            raise InputError("groups: the frame to be predicted (offset 0) must not be among them")
+        if self.own and not self.windows:
+            raise InputError("own: there are no windows in which the frame could be filtered")
+
+    @property
+    def others(self) -> int:
+        """Images that hold none of the frame's own counts."""
+        return len(self.groups) + len(self.windows) * len(self.filtered)
+
+    @property
+    def filtered_own(self) -> int:
+        """Images of which no pixel holds a count of its own phase of the grid of cells."""
+        return 2 * len(self.windows) if self.own else 0
+
+    @property
+    def averaged(self) -> int:
+        """Images of which no pixel holds its own count, but those of its phase."""
+        return 1 + len(self._experts()) if self.own else 0
+
+    @property
+    def reach(self) -> int:
+        """Farthest frame that is looked at."""
+        return max(abs(o) for group in self.groups for o in group)
+
+    def backwards(self) -> list[int]:
+        """Order of the frame and all images when time runs backwards."""
+        opposite = [tuple(sorted(-o for o in group)) for group in self.groups]
+        order = [1 + opposite.index(tuple(sorted(group))) for group in self.groups]
+        return [
+            0,
+            *order,
+            *range(1 + len(order), 1 + self.others + self.filtered_own + self.averaged),
+        ]
+
+    def _experts(self) -> list[int]:
+        """Which images are of the widest window."""
+        count = len(self.windows)
+        first = len(self.groups) + count
+        return list(range(first, first + count * (len(self.filtered) + 2), count))
+
+    def around(self, movie: Frames, t: int, box: tuple[slice, slice]) -> Tensor:
+        """Return a frame and what is shown beside it: others, filtered_own, averaged; (k, y, x).
+
+        Where the movie ends, the other side stands in for frames that do not exist, and all
+        other frames where there are none on that side either.
+        """
+        count = movie.shape[0]
+        begin, end = max(0, t - self.reach), min(count, t + self.reach + 1)
+        part = np.asarray(movie[begin:end, box[0], box[1]])
+        stack = torch.from_numpy(np.ascontiguousarray(part)).float()
+        frame = stack[t - begin]
+
+        def near(offsets: Sequence[int]) -> list[int]:
+            return [t + o - begin for o in offsets if 0 <= t + o < count]
+
+        shown, shares = [], []
+        rest = near(sorted({o * sign for group in self.groups for o in group for sign in (1, -1)}))
+        for group in self.groups:
+            chosen = near(group) or near([-o for o in group]) or rest
+            shown.append(stack[chosen].mean(0))
+            shares.append(float(len(chosen)))
+        for number in self.filtered:
+            share = torch.tensor(shares[:number])[:, None, None]
+            mean = (torch.stack(shown[:number]) * share).sum(0) / share.sum()
+            shown += [self._filter(mean, side) for side in self.windows]
+        if self.own:
+            two = stack[near((-1, 1)) or rest][:2]
+            shown += self._own(frame, two.mean(0))
+            experts = torch.stack([shown[k - 1] for k in self._experts()])
+            # of other frames alone: not even a mean over the frame may know the pixel
+            noise = (two[0] - two[-1]).square().mean() / 2 if len(two) > 1 else two.var()
+            level = two.mean()
+            variance = noise * (experts[0] / level.clamp(min=1e-12)).clamp(min=0.1)
+            shares_of, best = weighted(frame, experts, variance, self.blind, self.windows[-1])
+            shown += [*(shares_of * level), best]
+        return torch.stack([frame, *shown])
+
+    def _own(self, frame: Tensor, beside: Tensor) -> list[Tensor]:
+        cell, half = self.blind + 1, self.blind // 2
+        answers = torch.empty(2 * len(self.windows), *frame.shape)
+        rows, columns = (torch.arange(n) for n in frame.shape)
+        for y in range(cell):
+            for x in range(cell):
+                hidden = [((place - first + half) % cell) <= 2 * half
+                          for place, first in ((rows, y), (columns, x))]  # fmt: skip
+                filled = torch.where(hidden[0][:, None] & hidden[1], beside, frame)
+                pictures = [
+                    self._filter(image, side)[y::cell, x::cell]
+                    for image in (filled, (filled + 2 * beside) / 3) for side in self.windows
+                ]  # fmt: skip
+                answers[:, y::cell, x::cell] = torch.stack(pictures)
+        return list(answers)
+
+    def _filter(self, image: Tensor, side: int) -> Tensor:
+        return local_wiener(image[None, None], side, threshold=4.5, apart=0.5)[0, 0]
+
+
+def weighted(
+    frame: Tensor, experts: Tensor, variance: Tensor, blind: int, side: int
+) -> tuple[Tensor, Tensor]:
+    """Average predictions of a frame by how likely each makes the counts around a pixel.
+
+    The weight of a prediction m_k is exp(L_k) / sum_j exp(L_j) (Bayes' rule for equal priors),
+    L_k = sum -(y - m_k)^2 / 2 v, over the counts y within half of `side`. Only counts on the pixel's own phase of the grid of cells are taken, and not its
+    own, because a prediction made for another phase may have seen the pixel.
+
+    Parameters
+    ----------
+    frame : (y, x) tensor
+        Counts.
+    experts : (k, y, x) tensor
+        Predictions, none of which has seen the count of its own pixel.
+    variance : (y, x) tensor
+        v of the counts, roughly, from elsewhere.
+    blind : int
+        As for the network.
+    side : int
+        Of the square around a pixel [px].
+
+    Returns
+    -------
+    (k, y, x) tensor, (y, x) tensor
+        The weights, and the average.
+    """
+    cell = blind + 1
+    surprise = (frame - experts).square() / (2 * variance.clamp(min=1e-12))
+    sums = torch.empty_like(experts)
+    reach = max(1, side // (2 * cell))
+    for y in range(cell):
+        for x in range(cell):
+            sums[:, y::cell, x::cell] = _around(surprise[:, y::cell, x::cell], reach)
+    weights = torch.softmax(-sums, 0)
+    return weights, (weights * experts).sum(0)
+
+
+def _around(values: Tensor, reach: int) -> Tensor:
+    """Sum over a square without its middle: the middle is never added, not even to be taken off."""
+
+    whole = (2 * reach + 1, 1)
+    half = (reach, 1)
+
+    def pooled(values: Tensor, size: tuple[int, int], pad: tuple[int, int]) -> Tensor:
+        padded = functional.pad(values, (0, 0, *pad))
+        return functional.avg_pool2d(padded, size, 1, divisor_override=1)
+
+    def beside(values: Tensor) -> Tensor:  # rows above and below, without the row itself
+        above = pooled(values[..., :-1, :], half, (reach, 0))
+        below = pooled(values[..., 1:, :], half, (0, reach))
+        return above + below
+
+    if min(values.shape[-2:]) < 2:
+        return torch.zeros_like(values)
+    rows = pooled(values.mT, whole, (reach, reach)).mT
+    return beside(rows) + beside(values.mT).mT
+
+
+FIVE = Surroundings(((-2,), (-1,), (1,), (2,)), windows=())  # what UDVD is shown
+NEAR = Surroundings(FIVE.groups, filtered=(4,), own=True)
+FAR = Surroundings(
+    (*FIVE.groups, tuple(range(-12, -5)), tuple(range(6, 13)), tuple(range(-32, -12)),
+     tuple(range(13, 33))), filtered=(4, 6, 8), own=True,
+)  # fmt: skip

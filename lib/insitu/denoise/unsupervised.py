@@ -1,0 +1,202 @@
+"""A denoiser learned from one movie, from its counts to its file and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from insitu import InputError, checkpoints
+from insitu.denoise import blindspot
+from insitu.denoise.blind_networks import UDVD, BlindVideoUNet
+from insitu.denoise.supervised import spread
+from insitu.denoise.surroundings import FAR, FIVE, Frames, Surroundings
+from insitu.fetch import shipped
+from insitu.training import Result, Settings
+
+NETWORKS: dict[str, type[nn.Module]] = {"UDVD": UDVD, "BlindVideoUNet": BlindVideoUNet}
+OPTIONS = {"channels": 24, "levels": 2}
+SETTINGS = Settings(
+    steps=400, optimiser="muon", learning_rate=2e-3, warm_up=50, average=0.98, validate_every=50,
+    save_every=50,
+)  # fmt: skip
+
+
+@dataclass
+class MovieDenoiser:
+    """A network that was trained on a movie, and what it is shown of it.
+
+    Parameters
+    ----------
+    network : Module
+        UDVD or BlindVideoUNet.
+    surroundings : Surroundings
+        What it is shown.
+    mean : float
+        Of the movie's counts, in the pixels that the network sees.
+    factor : int
+        Pixels across that are summed for the network.
+    """
+
+    network: nn.Module
+    surroundings: Surroundings
+    mean: float
+    factor: int = 1
+
+    def __call__(
+        self, movie: Frames, frames: Sequence[int] | None = None, *, symmetric: bool = False,
+        out: Any = None, progress: bool = True,
+    ) -> Any:  # fmt: skip
+        """Predict every count of a movie; see `blindspot.denoise`.
+
+        Returns
+        -------
+        (t, y, x) array of float32
+            Expected counts, never below 0.
+        """
+        chosen = list(range(movie.shape[0]) if frames is None else frames)
+        seen = blindspot.Binned(movie, self.factor) if self.factor > 1 else movie
+        rows, columns = movie.shape[1:]
+        if out is None:
+            out = np.empty((len(chosen), rows, columns), np.float32)
+        target = _Spread(out, self.factor) if self.factor > 1 else out
+        blindspot.denoise(
+            seen, self.network, self.surroundings, mean=self.mean, frames=chosen,
+            symmetric=symmetric, out=target, progress=progress,
+        )  # fmt: skip
+        return out
+
+    def save(self, path: Path, result: Result, settings: Settings, **provenance: Any) -> Path:
+        """Write the network in half precision, with all that is known of its making."""
+        network: Any = self.network
+        record = {
+            "network": type(network).__name__, "options": network.options,
+            "surroundings": asdict(self.surroundings), "mean": self.mean, "factor": self.factor,
+            "settings": asdict(settings), "best_step": result.best_step,
+            "history": result.history, "versions": {p: metadata.version(p) for p in ("torch",)},
+            "licence": "CC-BY-4.0", **provenance,
+        }  # fmt: skip
+        tensors = {k: v.half() for k, v in network.state_dict().items()}
+        return checkpoints.save(path, tensors, record, readable=True)
+
+
+class _Spread:
+    """An array (t, y, x) that is written in coarser pixels."""
+
+    def __init__(self, out: Any, factor: int) -> None:
+        self.out, self.factor = out, factor
+
+    def __setitem__(self, number: int, frame: NDArray[np.float32]) -> None:
+        fine = spread(frame, self.factor, self.out.shape[1:])
+        self.out[number] = np.maximum(fine, 0)
+
+
+def load_movie_denoiser(name: str | Path, device: torch.device | str = "cpu") -> MovieDenoiser:
+    """Open a denoiser that `MovieDenoiser.save` wrote.
+
+    Parameters
+    ----------
+    name : str or Path
+        `movie_ours` or `movie_udvd`, both trained on the movie that ships, or a file.
+    device : device
+        Where it is to work.
+
+    Raises
+    ------
+    InputError
+        If there is no such checkpoint, or it is not what its record says.
+    """
+    known = Path(name).suffix == "" and Path(name).name == str(name)
+    path = shipped(f"checkpoints/{name}.safetensors") if known else Path(name)
+    tensors, record = checkpoints.load(path)
+    try:
+        network = NETWORKS[record["network"]](**record["options"])
+        told = dict(record["surroundings"])
+        told["groups"] = tuple(tuple(group) for group in told["groups"])
+        told |= {key: tuple(told[key]) for key in ("windows", "filtered")}
+        surroundings = Surroundings(**told)
+        mean, factor = float(record["mean"]), int(record["factor"])
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f"checkpoint: {path.name} is not that of a movie's denoiser") from None
+    checkpoints.fill(network, {k: v.float() for k, v in tensors.items()}, path.name)
+    return MovieDenoiser(network.to(device).eval(), surroundings, mean, factor)
+
+
+def learn_movie(
+    movie: Frames, settings: Settings = SETTINGS, *, surroundings: Surroundings = FAR,
+    network: str = "BlindVideoUNet", options: Mapping[str, Any] | None = None, factor: int = 1,
+    blind: int = 0, seed: int = 0, batch: int = 8, side: int = 96, squares: bool = False,
+    megabytes: float = 300.0, checkpoint: Path | None = None, device: torch.device | str = "cpu",
+    progress: bool = True,
+) -> tuple[MovieDenoiser, Result]:  # fmt: skip
+    """Train a denoiser on a movie and nothing else.
+
+    Parameters
+    ----------
+    movie : (t, y, x) array
+        Counts; two frames or more.
+    settings : Settings
+        How long and how fast.
+    surroundings : Surroundings
+        What a network is shown; UDVD is shown five frames in any case.
+    network : str
+        BlindVideoUNet or UDVD.
+    options : mapping, optional
+        Of the network.
+    factor : int
+        Pixels across that are summed for it.
+    blind : int
+        Side of the hidden square; 0 measures the noise's correlation and chooses.
+    seed : int
+        Of first weights, crops, and the counts that are held back.
+    batch, side : int
+        Crops of a step, and their rows and columns.
+    squares : bool
+        Take the squared error, whatever the values are.
+    megabytes : float
+        That the blocks to learn from may take.
+    checkpoint : Path, optional
+        Where the state is kept, from which a run that was killed goes on.
+    device : device
+        Where to train.
+    progress : bool
+        Show a bar.
+
+    Raises
+    ------
+    InputError
+        If the movie has fewer than two frames, or cannot be learned from.
+    """
+    if len(movie.shape) != 3 or movie.shape[0] < 2:
+        raise InputError(
+            f"movie: got the shape {tuple(movie.shape)}; a movie has frames, rows and columns, "
+            "and a single frame cannot tell its noise from its specimen"
+        )
+    if min(movie.shape[1:]) < 16:
+        raise InputError(f"movie: frames of {movie.shape[1:]} are too small, 16 x 16 is the least")
+    seen = blindspot.Binned(movie, factor) if factor > 1 else movie
+    rows, columns = (slice(0, min(512, n)) for n in seen.shape[1:])
+    sample = np.asarray(seen[0 : min(64, seen.shape[0]), rows, columns])
+    measure = blindspot.squares if squares else blindspot.measure_for(sample)[1]
+    if not blind:
+        blind = blindspot.hidden_square(sample)
+    shown = FIVE if network == "UDVD" else replace(surroundings, blind=blind)
+    given: dict[str, Any] = {"blind": blind, **(options or {})}
+    if network != "UDVD":
+        images = {key: getattr(shown, key) for key in ("others", "own", "averaged")}
+        given = {**images, "own": shown.filtered_own, **OPTIONS, **given}
+    blocks = blindspot.cut(seen, shown, megabytes=megabytes, seed=seed)
+    untrained = checkpoints.seeded(NETWORKS[network], seed, **given).to(device)
+    result = blindspot.learn(
+        untrained, blocks, settings, measure=measure, batch=batch, side=side, seed=seed,
+        checkpoint=checkpoint, progress=progress,
+        about={"seed": seed, "options": given, "shape": list(seen.shape), "mean": blocks.mean},
+    )  # fmt: skip
+    return MovieDenoiser(result.network, shown, blocks.mean, factor), result

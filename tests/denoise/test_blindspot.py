@@ -1,0 +1,209 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from insitu import InputError, checkpoints
+from insitu.denoise import blindspot
+from insitu.denoise.blind_networks import UDVD, BlindVideoUNet
+from insitu.denoise.surroundings import FAR, FIVE, Surroundings, weighted
+from insitu.simulate.detector import Poisson
+from insitu.training import Settings
+
+SMALL = replace(FAR, windows=(8, 16))
+QUICK = Settings(steps=6, optimiser="muon", learning_rate=2e-3, warm_up=2, average=0.9,
+                 validate_every=3, save_every=2)  # fmt: skip
+
+
+def movie(frames=24, rows=37, columns=53, seed=0, mean=0.6):
+    """Stripes that stand still, counted."""
+    y, x = np.mgrid[:rows, :columns]
+    clean = mean * (1 + 0.6 * np.cos(1.3 * x) * np.cos(1.1 * y)) * np.ones((frames, 1, 1))
+    return np.random.default_rng(seed).poisson(clean).astype(np.uint8), clean.astype(np.float32)
+
+
+def network(surroundings, blind=1, seed=0, channels=4):
+    return checkpoints.seeded(
+        BlindVideoUNet, seed, others=surroundings.others, own=surroundings.filtered_own,
+        averaged=surroundings.averaged, channels=channels, levels=1, blind=blind, reach=4,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("blind", [1, 3])
+@pytest.mark.parametrize("place", [(0, 0, 0), (12, 18, 26), (23, 36, 52), (7, 3, 51), (12, 19, 27)])
+def test_a_count_never_reaches_its_own_prediction(blind, place):
+    """The whole way from the movie to the answer, filters included, to the last bit."""
+    counts, _ = movie()
+    t, y, x = place
+    other = counts.copy()
+    other[t, y, x] += 9
+    shown = replace(SMALL, blind=blind)
+    before, after = (
+        blindspot.denoise(values, network(shown, blind), shown, mean=0.6, frames=[t],
+                          progress=False)[0]
+        for values in (counts, other)
+    )  # fmt: skip
+    half = blind // 2
+    box = (slice(max(0, y - half), y + half + 1), slice(max(0, x - half), x + half + 1))
+    assert before[y, x] == after[y, x]
+    changed = before != after
+    assert changed.any()
+    # what is hidden of (y, x) is hidden of all pixels of the square around it
+    assert not changed[box].any()
+
+
+def test_own_images_are_blind_and_the_frame_is_first():
+    counts, _ = movie()
+    box = (slice(0, 37), slice(0, 53))
+    before = SMALL.around(counts, 9, box)
+    assert before.shape == (1 + SMALL.others + SMALL.filtered_own + SMALL.averaged, 37, 53)
+    np.testing.assert_array_equal(before[0], counts[9])
+    counts[9, 20, 30] += 5
+    after = SMALL.around(counts, 9, box)
+    changed = (before != after).numpy()
+    assert not changed[1 : 1 + SMALL.others].any()
+    own = changed[1 + SMALL.others :]
+    assert not own[:, 20, 30].any()
+    assert own.any((1, 2)).all()
+
+
+def test_frames_that_judge_are_not_looked_at():
+    counts, _ = movie()
+    box = (slice(0, 37), slice(0, 53))
+    before = FAR.around(counts, 12, box)
+    for away in (3, 4, 5):
+        counts[12 - away] = 0
+        counts[12 + away] = 0
+    assert torch.equal(FAR.around(counts, 12, box), before)
+    counts[13] = 0
+    assert not torch.equal(FAR.around(counts, 12, box), before)
+
+
+@pytest.mark.parametrize("frames", [2, 3, 4, 5, 9])
+def test_short_movies_have_all_images(frames):
+    counts, _ = movie(frames)
+    for t in range(frames):
+        shown = SMALL.around(counts, t, (slice(0, 37), slice(0, 53)))
+        assert torch.isfinite(shown).all()
+
+
+def test_backwards_in_time_is_the_order_of_a_reversed_movie():
+    counts, _ = movie()
+    box = (slice(0, 37), slice(0, 53))
+    forward = SMALL.around(counts, 12, box)
+    backward = SMALL.around(counts[::-1], 11, box)
+    torch.testing.assert_close(forward[SMALL.backwards()], backward)
+
+
+def test_weights_go_to_the_prediction_that_is_right():
+    _, clean = movie(1, 64, 64)
+    counts = torch.from_numpy(np.random.default_rng(1).poisson(clean[0])).float()
+    right = torch.from_numpy(clean[0])
+    wrong = right.roll(2, 1)
+    weights, best = weighted(counts, torch.stack([wrong, right]), right, 1, 64)
+    torch.testing.assert_close(weights.sum(0), torch.ones(64, 64))
+    assert weights[1].mean() > 0.95
+    assert (best - right).square().mean() < 0.02 * (wrong - right).square().mean()
+
+
+def test_learns_from_one_movie_and_tells_without_truth():
+    counts, clean = movie(24, 48, 48)
+    blocks = blindspot.cut(counts, SMALL, held=0.2)
+    settings = Settings(steps=40, optimiser="muon", learning_rate=2e-3, warm_up=5, average=0.9,
+                        validate_every=20, save_every=100)  # fmt: skip
+    result = blindspot.learn(network(SMALL, channels=8), blocks, settings, batch=4, side=32,
+                             measure=blindspot.surprise(Poisson()), progress=False)  # fmt: skip
+    answer = blindspot.denoise(counts, result.network, SMALL, mean=blocks.mean, progress=False)
+    error = ((answer - clean) ** 2).mean()
+    five = np.stack([counts[max(0, t - 2) : t + 3].mean(0) for t in range(24)])
+    assert error < 0.2 * ((five - clean) ** 2).mean()
+    assert abs(answer.mean() / counts.mean() - 1) < 0.02
+    assert answer.dtype == np.float32
+
+
+@pytest.mark.parametrize("measure", [blindspot.squares, blindspot.surprise(Poisson())])
+def test_killed_and_resumed_gives_the_same_bits(tmp_path, measure):
+    counts, _ = movie(8, 32, 32)
+    blocks = blindspot.cut(counts, SMALL)
+    whole = blindspot.learn(network(SMALL), blocks, QUICK, measure=measure, batch=2, side=32,
+                            progress=False)  # fmt: skip
+    calls = []
+
+    def dies(counts, expected):
+        calls.append(1)
+        if len(calls) == 5 and torch.is_grad_enabled():
+            raise KeyboardInterrupt
+        return measure(counts, expected)
+
+    path = tmp_path / "state.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        blindspot.learn(network(SMALL), blocks, replace(QUICK, validate_every=6), measure=dies,
+                        batch=2, side=32, checkpoint=path, progress=False)  # fmt: skip
+    assert path.is_file()
+    again = replace(QUICK, validate_every=6)
+    resumed = blindspot.learn(network(SMALL, seed=1), blocks, again, measure=measure, batch=2,
+                              side=32, checkpoint=path, progress=False)  # fmt: skip
+    last = [r.history[-1]["validation"] for r in (whole, resumed)]
+    assert last[0] == last[1]
+
+
+def test_udvd_learns_by_the_same_loop():
+    counts, _ = movie(8, 32, 32)
+    blocks = blindspot.cut(counts, FIVE)
+    result = blindspot.learn(UDVD(6), blocks, QUICK, measure=blindspot.squares, batch=2, side=32,
+                             progress=False)  # fmt: skip
+    answer = blindspot.denoise(counts, result.network, FIVE, mean=blocks.mean, progress=False)
+    assert answer.shape == counts.shape
+
+
+def test_tiles_agree_with_the_whole():
+    counts, _ = movie(6, 300, 300)
+    shown = Surroundings(FIVE.groups, windows=(8,), filtered=(4,), own=True)
+    net = network(shown)
+    whole, tiled = (
+        blindspot.denoise(counts, net, shown, mean=0.6, frames=[3], tile=tile, progress=False)
+        for tile in (512, 128)
+    )
+    # weights of the experts are averages over the field, which a tile sees a part of
+    assert np.abs(whole - tiled).max() < 0.05 * whole.max()
+    assert np.abs(whole - tiled).mean() < 0.002 * whole.mean()
+
+
+def test_long_movies_are_sampled():
+    counts, _ = movie(40, 64, 64)
+    blocks = blindspot.cut(counts, FIVE, side=32, megabytes=0.2)
+    assert len(blocks.images) == int(0.2e6 / (2 * 5 * 32 * 32))
+    assert blocks.images.shape[1:] == (5, 32, 32)
+    assert 0.0 < blocks.held.float().mean() < 0.5
+
+
+def test_binned_movies_are_summed_lazily():
+    counts, _ = movie(6, 37, 53)
+    binned = blindspot.Binned(counts, 2)
+    assert binned.shape == (6, 19, 27)
+    part = binned[1:3, 2:5, 0:4]
+    np.testing.assert_array_equal(part[0], counts[1, 4:10, 0:8].reshape(3, 2, 4, 2).sum((1, 3)))
+
+
+def test_the_loss_fits_the_movie():
+    counts, _ = movie(12, 48, 48)
+    assert "own detector" in blindspot.measure_for(counts)[0]
+    assert "Poisson" in blindspot.measure_for(counts.astype(np.int32) + 60)[0]
+    assert blindspot.measure_for(counts - 0.5)[1] is blindspot.squares
+    for bad, words in ((np.full((4, 32, 32), 2.0), "nothing to learn"),
+                       (np.full((4, 32, 32), np.nan), "NaN")):  # fmt: skip
+        with pytest.raises(InputError, match=words):
+            blindspot.measure_for(bad)
+    hot = counts.copy().astype(np.int32)
+    hot[3, 4, 5] = 60_000
+    with pytest.raises(InputError, match="hot pixel"):
+        blindspot.measure_for(hot)
+
+
+def test_correlated_noise_asks_for_a_larger_square():
+    counts, _ = movie(20, 64, 64, mean=2.0)
+    assert blindspot.hidden_square(counts) == 1
+    spilled = counts.astype(np.int32)
+    spilled[:, :, 1:] += counts[:, :, :-1]
+    assert blindspot.hidden_square(spilled) == 3
