@@ -35,6 +35,7 @@ bench: $(VENV)/.test
 	$(BIN)/python tests/benchmarks/detectors.py
 	$(BIN)/python tests/benchmarks/simulation.py
 	$(BIN)/python tests/benchmarks/denoising.py
+	$(BIN)/python tests/benchmarks/blindspot.py
 
 $(VENV)/bin/pip:
 	$(PYTHON) -m venv $(VENV)

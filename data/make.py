@@ -1,6 +1,6 @@
 """Make again what ships in this folder: a clean image, a movie with its truth, exit waves.
 
-    python data/make.py image|movie|waves|detector|denoiser|first|study [--output FOLDER]
+    python data/make.py image|movie|waves|detector|denoiser|first|study|ours|udvd [--output FOLDER]
 
 image  pt_ceo2_clean.tif, which chapter 2 counts electrons of, and its record; seconds
 movie  pt_ceo2_movie.zarr, the movie of chapter 3 with its default parameters; half a minute
@@ -8,6 +8,8 @@ waves  exit_waves.zarr, waves behind 40 random specimens; a minute
 detector  detector.json, fitted to the real movie; seconds
 denoiser  checkpoints/pt_ceo2.safetensors; an hour on two cores, goes on where it was stopped
 first  checkpoints/bf_cnn.safetensors; half an hour, likewise
+ours   checkpoints/movie_ours.safetensors, learned from the movie; ten minutes on two cores
+udvd   checkpoints/movie_udvd.safetensors, likewise; half an hour, goes on where it was stopped
 study  checkpoints/study.json, candidates for the denoiser; a quarter of an hour
 """
 
@@ -20,13 +22,14 @@ from collections.abc import Callable
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
 import torch
 
 from insitu import chapter, fetch
-from insitu.denoise import learn
+from insitu.denoise import learn, unsupervised
 from insitu.denoise.examples import draw_pool
 from insitu.denoise.spectra import local_wiener
 from insitu.simulate import datasets, movie_files, movies, specimens, views
@@ -113,6 +116,49 @@ def first(folder: Path) -> Path:
     )  # fmt: skip
 
 
+def ours(folder: Path) -> Path:
+    """Write checkpoints/movie_ours.safetensors."""
+    return _from_movie(folder, "movie_ours", unsupervised.SETTINGS, megabytes=450.0)
+
+
+UDVD_SETTINGS = Settings(
+    steps=600, optimiser="muon", learning_rate=5e-3, warm_up=50, average=0.98, validate_every=200,
+    save_every=20,
+)  # fmt: skip
+
+
+def udvd(folder: Path) -> Path:
+    """Write checkpoints/movie_udvd.safetensors.
+
+    Network, five frames and squared error as published; Muon and 600 crops of 64 x 64 pixels
+    instead of Adam and fifty passes over the movie, for which two cores would need days.
+    """
+    return _from_movie(
+        folder,
+        "movie_udvd",
+        UDVD_SETTINGS,
+        network="UDVD",
+        batch=1,
+        side=64,
+        squares=True,
+        judged=4,
+    )
+
+
+def _from_movie(folder: Path, name: str, settings: Settings, **options: Any) -> Path:
+    movie = movie_files.load(fetch.shipped("pt_ceo2_movie.zarr"))
+    state = folder / f"{name}.training.safetensors"
+    denoiser, result = unsupervised.learn_movie(
+        movie.counts, settings, checkpoint=state, blind=1, **options
+    )
+    target = "ours" if name == "movie_ours" else "udvd"
+    return denoiser.save(
+        folder / "checkpoints" / f"{name}.safetensors", result, settings, seed=0,
+        movie="data/pt_ceo2_movie.zarr", made_by=f"data/make.py {target}",
+        device=chapter.device_name(torch.device("cpu")), **options,
+    )  # fmt: skip
+
+
 CANDIDATES = (
     ("20 channels, 5 scales, not folded", "adam", 2e-3, 292, {"channels": 20, "levels": 4}),
     ("32 channels, fold 2, deeper", "adam", 2e-3, 412,
@@ -169,7 +215,8 @@ def study(folder: Path) -> Path:
 
 def main() -> None:
     """Make one of them."""
-    made_here = {"detector": detector, "denoiser": denoiser, "first": first, "study": study}
+    made_here = {"detector": detector, "denoiser": denoiser, "first": first, "study": study,
+                 "ours": ours, "udvd": udvd}  # fmt: skip
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

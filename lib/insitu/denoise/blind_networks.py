@@ -7,6 +7,7 @@ beside it, and give expected counts (n, 1, y, x). Neither has additive constants
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -104,7 +105,7 @@ class _CausalConvolution(nn.Conv2d):
 
 def _causal(*channels: int) -> nn.Sequential:
     parts: list[nn.Module] = []
-    for inputs, outputs in zip(channels[:-1], channels[1:], strict=True):
+    for inputs, outputs in pairwise(channels):
         parts += [_CausalConvolution(inputs, outputs), nn.LeakyReLU(0.1)]
     return nn.Sequential(*parts)
 
@@ -145,10 +146,11 @@ class BlindVideoUNet(nn.Module):
         Half of the side of the wide filter [px].
     """
 
+    hole: Tensor
+
     def __init__(
         self, others: int = 4, own: int = 0, averaged: int = 0, *, channels: int = 32,
-        levels: int = 2, blocks: int | Sequence[int] = 1, blind: int = 1,
-        reach: int = 10,
+        levels: int = 2, blocks: int | Sequence[int] = 1, blind: int = 1, reach: int = 10,
     ) -> None:  # fmt: skip
         super().__init__()
         self.blind = checked_blind(blind)
@@ -174,14 +176,13 @@ class BlindVideoUNet(nn.Module):
         self.register_buffer("hole", hole, persistent=False)
         self.mixed = nn.Conv2d(others, 1, 5, stride=self.cell, padding=2, bias=False)
         self.mixed_own = nn.Conv2d(more, 1, 1, bias=False) if more else None
-        self.mix = nn.Sequential(
-            nn.Conv2d(channels + 8 + more, channels, 1, bias=False), nn.ReLU(),
-            nn.Conv2d(channels, 1, 1, bias=False),
-        )  # fmt: skip
-        for part in (self.wide, self.mix[0], self.mix[2]):
+        combine = nn.Conv2d(channels + 8 + more, channels, 1, bias=False)
+        last = nn.Conv2d(channels, 1, 1, bias=False)
+        for part in (self.wide, combine, last):
             nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
+        self.mix = nn.Sequential(combine, nn.ReLU(), last)
         with torch.no_grad():
-            self.mix[2].weight.mul_(0.1)
+            last.weight.mul_(0.1)
             self.mixed.weight.zero_()[0, -1, 2, 2] = float(more == 0)
             if self.mixed_own is not None:
                 self.mixed_own.weight.zero_()[0, -1] = 1
@@ -203,10 +204,8 @@ class BlindVideoUNet(nn.Module):
         others, frame = moved(others), moved(frame)
         frame, own = frame[:, :1], frame[:, 1:, ::cell, ::cell]
         visible = functional.pixel_unshuffle(frame, cell)[:, self.visible]
-        shown = torch.cat(
-            [functional.pixel_unshuffle(others, cell), visible, own[:, : self.own]], 1
-        )
-        seen = self.body(shown)
+        others_seen = functional.pixel_unshuffle(others, cell)
+        seen = self.body(torch.cat([others_seen, visible, own[:, : self.own]], 1))
         around = functional.conv2d(frame, self.wide.weight * self.hole, stride=cell,
                                    padding=self.wide.padding)  # fmt: skip
         answer = self.mix(torch.cat([seen, around, own], 1)) + self.mixed(others)

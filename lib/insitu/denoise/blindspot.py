@@ -220,7 +220,7 @@ def learn(
     network: nn.Module, blocks: Blocks, settings: Settings, *,
     measure: Callable[[Tensor, Tensor], Tensor], batch: int = 8, side: int = 96, seed: int = 0,
     judged: int = 16, checkpoint: Path | None = None, about: Mapping[str, Any] | None = None,
-    progress: bool = True,
+    watch: Callable[[nn.Module], None] | None = None, progress: bool = True,
 ) -> Result:  # fmt: skip
     """Train a blind network on blocks of a movie, and keep it as it was when it was best.
 
@@ -245,6 +245,8 @@ def learn(
         Blocks on whose held-back counts the network is judged.
     checkpoint, about, progress
         As for `insitu.training.train`.
+    watch : callable, optional
+        Called with the network whenever it is judged.
     """
     device = next(network.parameters()).device
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -267,6 +269,8 @@ def learn(
             values = measure(images[:, :1].to(device), answer(network, images))
             held = values[0][blocks.held[k].to(device)]
             total, count = total + float(held.sum()), count + held.numel()
+        if watch is not None:
+            watch(network)
         return total / max(1.0, count)
 
     return train(network, loss, validate, settings, checkpoint=checkpoint, about=about,
@@ -330,7 +334,7 @@ def denoise(
 
 def _answers(network: nn.Module, images: Tensor, symmetric: bool) -> Tensor:
     if not symmetric:
-        return network(images.contiguous(memory_format=torch.channels_last))  # type: ignore[no-any-return]
+        return network(images.contiguous(memory_format=torch.channels_last))
     total = torch.zeros_like(images[:, :1])
     for turns in range(4):
         for mirror in (False, True):

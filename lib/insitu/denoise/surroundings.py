@@ -25,7 +25,7 @@ class Frames(Protocol):
 
     shape: tuple[int, ...]
 
-    def __getitem__(self, key: Any) -> Any: ...  # noqa: D105
+    def __getitem__(self, key: Any) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -159,8 +159,9 @@ def weighted(
     """Average predictions of a frame by how likely each makes the counts around a pixel.
 
     The weight of a prediction m_k is exp(L_k) / sum_j exp(L_j) (Bayes' rule for equal priors),
-    L_k = sum -(y - m_k)^2 / 2 v, over the counts y within half of `side`. Only counts on the pixel's own phase of the grid of cells are taken, and not its
-    own, because a prediction made for another phase may have seen the pixel.
+    L_k = sum -(y - m_k)^2 / 2 v, over the counts y within half of `side`. Only counts on the
+    pixel's own phase of the grid of cells are taken, and not its own, because a prediction made
+    for another phase may have seen the pixel.
 
     Parameters
     ----------
@@ -193,7 +194,6 @@ def weighted(
 
 def _around(values: Tensor, reach: int) -> Tensor:
     """Sum over a square without its middle: the middle is never added, not even to be taken off."""
-
     whole = (2 * reach + 1, 1)
     half = (reach, 1)
 

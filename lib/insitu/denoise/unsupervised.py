@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -133,8 +133,9 @@ def learn_movie(
     movie: Frames, settings: Settings = SETTINGS, *, surroundings: Surroundings = FAR,
     network: str = "BlindVideoUNet", options: Mapping[str, Any] | None = None, factor: int = 1,
     blind: int = 0, seed: int = 0, batch: int = 8, side: int = 96, squares: bool = False,
-    megabytes: float = 300.0, checkpoint: Path | None = None, device: torch.device | str = "cpu",
-    progress: bool = True,
+    judged: int = 16, megabytes: float = 300.0, checkpoint: Path | None = None,
+    device: torch.device | str = "cpu",
+    watch: Callable[[nn.Module], None] | None = None, progress: bool = True,
 ) -> tuple[MovieDenoiser, Result]:  # fmt: skip
     """Train a denoiser on a movie and nothing else.
 
@@ -160,12 +161,16 @@ def learn_movie(
         Crops of a step, and their rows and columns.
     squares : bool
         Take the squared error, whatever the values are.
+    judged : int
+        Blocks on whose held-back counts the network is judged.
     megabytes : float
         That the blocks to learn from may take.
     checkpoint : Path, optional
         Where the state is kept, from which a run that was killed goes on.
     device : device
         Where to train.
+    watch : callable, optional
+        Called with the network whenever it is judged.
     progress : bool
         Show a bar.
 
@@ -196,7 +201,7 @@ def learn_movie(
     untrained = checkpoints.seeded(NETWORKS[network], seed, **given).to(device)
     result = blindspot.learn(
         untrained, blocks, settings, measure=measure, batch=batch, side=side, seed=seed,
-        checkpoint=checkpoint, progress=progress,
+        judged=judged, checkpoint=checkpoint, watch=watch, progress=progress,
         about={"seed": seed, "options": given, "shape": list(seen.shape), "mean": blocks.mean},
     )  # fmt: skip
     return MovieDenoiser(result.network, shown, blocks.mean, factor), result

@@ -1,0 +1,121 @@
+"""Speed and quality of networks that learn from one movie, in one run: `make bench`.
+
+Training windows of 64 x 64 pixels and inference of the published network, written plainly in
+float32, and of ours with all that it is shown; then ours on the simulated movie with three seeds,
+beside the best smoothing, and on the real one.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from insitu import chapter, checkpoints, fetch
+from insitu.denoise import blindspot, unsupervised
+from insitu.denoise.blind_networks import UDVD, BlindVideoUNet
+from insitu.denoise.surroundings import FAR
+from insitu.simulate import movie_files
+from insitu.simulate.detector import Poisson
+from insitu.trust import metrics
+
+
+def median(task: Callable[[], Any], rounds: int = 3) -> float:
+    task()
+    seconds = []
+    for _ in range(rounds):
+        begin = time.perf_counter()
+        task()
+        seconds.append(time.perf_counter() - begin)
+    return statistics.median(seconds)
+
+
+def speed(counts: np.ndarray[Any, Any]) -> None:
+    plain, images = UDVD(), torch.rand(1, 5, 64, 64)
+    optimiser = torch.optim.Adam(plain.parameters(), 1e-4)
+
+    def plain_step() -> None:
+        optimiser.zero_grad()
+        (plain(images) - images[:, :1]).square().mean().backward()
+        optimiser.step()
+
+    theirs = median(plain_step)
+    blocks = blindspot.cut(counts[:16], FAR)
+    network = checkpoints.seeded(
+        BlindVideoUNet, 0, others=FAR.others, own=FAR.filtered_own, averaged=FAR.averaged,
+        **unsupervised.OPTIONS,
+    )  # fmt: skip
+    steps = 6
+    settings = replace(unsupervised.SETTINGS, steps=steps, validate_every=1000)
+    begin = time.perf_counter()
+    blindspot.learn(network, blocks, settings, measure=blindspot.surprise(Poisson()), judged=1,
+                    progress=False)  # fmt: skip
+    ours = (time.perf_counter() - begin) / steps / (8 * (96 / 64) ** 2)
+    print(f"training, window of 64 x 64: UDVD {theirs:.3f} s, ours {ours:.4f} s, "
+          f"{theirs / ours:.0f} times")  # fmt: skip
+    with torch.no_grad():
+        theirs = 64 * 64 / median(lambda: plain.eval()(images)) / 1e6
+    seconds = median(lambda: blindspot.denoise(counts[:64], network, FAR, mean=0.46, frames=[32],
+                                               progress=False))  # fmt: skip
+    ours = counts[0].size / seconds / 1e6
+    print(f"inference [Mpx/s]: UDVD {theirs:.4f}, ours with its filters {ours:.3f}, "
+          f"{ours / theirs:.0f} times")  # fmt: skip
+
+
+def quality(seeds: int) -> None:
+    movie = movie_files.load(fetch.shipped("pt_ceo2_movie.zarr"))
+    clean = movie.clean() * movie.plan.vacuum
+    single = movie.counts.astype(np.float32)
+    parts = {"at rest": slice(20, 44), "turning": slice(65, 72)}
+    centre = np.s_[:, 64:192, 64:192]
+    rivals = [ndimage.gaussian_filter(single, (t, s, s)) for t in (0, 1.5, 3, 6, 12)
+              for s in (1, 1.25, 1.5, 2, 3)]  # fmt: skip
+    five = ndimage.uniform_filter1d(single, 5, axis=0)
+    rivals += [five, *(ndimage.gaussian_filter(five, (0, s, s)) for s in (1, 1.5, 2))]
+    best = {n: max(metrics.psnr(r[p][centre], clean[p][centre]) for r in rivals)
+            for n, p in parts.items()}  # fmt: skip
+    del rivals
+    for seed in range(seeds):
+        begin = time.perf_counter()
+        denoiser, result = unsupervised.learn_movie(movie.counts, seed=seed, progress=False)
+        minutes = (time.perf_counter() - begin) / 60
+        answer = denoiser(movie.counts, progress=False)
+        texts = []
+        for name, part in parts.items():
+            value = metrics.psnr(answer[part][centre], clean[part][centre])
+            texts.append(
+                f"{name} {value:.2f} dB, {value - best[name]:+.2f} above the best smoothing"
+            )
+        vacuum = answer[:, :32].mean() / clean[:, :32].mean() - 1
+        error = np.mean((answer[20:44] - clean[20:44]) ** 2)
+        print(f"seed {seed}, {minutes:.1f} min, step {result.best_step}: {'; '.join(texts)}; vacuum "
+              f"{vacuum:+.2%}; exposure {clean[20:44].mean() / error:.0f} frames")  # fmt: skip
+
+
+def published() -> None:
+    """The shipped UDVD on every eighth frame of the particle, and ours on the same."""
+    movie = movie_files.load(fetch.shipped("pt_ceo2_movie.zarr"))
+    clean = movie.clean() * movie.plan.vacuum
+    near, inner = np.s_[:, 48:208, 48:208], np.s_[:, 16:144, 16:144]
+    frames = [*range(20, 44, 8), *range(65, 72, 2)]
+    for name in ("movie_udvd", "movie_ours"):
+        denoiser = unsupervised.load_movie_denoiser(name)
+        answer = denoiser(movie.counts[near], frames, progress=False)[inner]
+        truth = clean[frames][near][inner]
+        print(f"{name}: at rest {metrics.psnr(answer[:3], truth[:3]):.2f} dB, turning "
+              f"{metrics.psnr(answer[3:], truth[3:]):.2f} dB")  # fmt: skip
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seeds", type=int, default=3)
+    arguments = parser.parse_args()
+    print(chapter.device_name(torch.device("cpu")), chapter.versions())
+    speed(movie_files.load(fetch.shipped("pt_ceo2_movie.zarr")).counts)
+    published()
+    quality(arguments.seeds)

@@ -1,0 +1,81 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from insitu import InputError, checkpoints
+from insitu.denoise import blindspot
+from insitu.denoise.surroundings import FAR
+from insitu.denoise.unsupervised import learn_movie, load_movie_denoiser
+from insitu.training import Settings
+
+QUICK = Settings(steps=4, optimiser="muon", learning_rate=2e-3, warm_up=2, average=0.9,
+                 validate_every=2, save_every=2)  # fmt: skip
+SMALL = {"surroundings": replace(FAR, windows=(8, 16)), "batch": 2, "side": 32, "progress": False,
+         "options": {"channels": 4, "levels": 1, "reach": 4}}  # fmt: skip
+
+
+def movie(shape=(12, 37, 53), mean=0.5):
+    return np.random.default_rng(0).poisson(mean, shape).astype(np.uint8)
+
+
+@pytest.mark.parametrize("shape", [(12, 37, 53), (2, 20, 24), (5, 16, 16)])
+def test_odd_sizes_and_short_movies(shape):
+    counts = movie(shape)
+    denoiser, _ = learn_movie(counts, QUICK, **SMALL)
+    answer = denoiser(counts, progress=False)
+    assert answer.shape == shape
+    assert np.isfinite(answer).all()
+    assert answer.min() >= 0
+    assert abs(answer.mean() / counts.mean() - 1) < 0.1
+
+
+def test_saved_and_loaded_gives_the_same(tmp_path):
+    counts = movie()
+    denoiser, result = learn_movie(counts, QUICK, factor=2, **SMALL)
+    path = denoiser.save(tmp_path / "mine.safetensors", result, QUICK, seed=0)
+    again = load_movie_denoiser(path)
+    a, b = (d(counts, [3], progress=False) for d in (denoiser, again))
+    np.testing.assert_allclose(a, b, rtol=5e-3)
+    assert again.surroundings == denoiser.surroundings
+
+
+@pytest.mark.parametrize("name", ["movie_ours", "movie_udvd"])
+def test_shipped_networks_open(name):
+    denoiser = load_movie_denoiser(name)
+    counts = movie((6, 64, 64))
+    answer = denoiser(counts, [2], progress=False)
+    assert abs(answer.mean() / counts.mean() - 1) < 0.1
+
+
+def test_an_image_denoiser_is_no_movie_denoiser():
+    with pytest.raises(InputError, match="not that of a movie's denoiser"):
+        load_movie_denoiser("pt_ceo2")
+
+
+@pytest.mark.parametrize(("bad", "words"), [
+    (np.ones((1, 32, 32)), "a single frame"),
+    (np.ones((32, 32)), "got the shape"),
+    (np.ones((4, 8, 32)), "too small"),
+    (np.full((4, 32, 32), 3.0), "nothing to learn"),
+    (np.where(np.arange(4096).reshape(4, 32, 32) == 7, np.nan, 1.0), "NaN"),
+])  # fmt: skip
+def test_bad_movies_give_a_sentence(bad, words):
+    with pytest.raises(InputError, match=words):
+        learn_movie(bad, QUICK, **SMALL)
+
+
+def test_what_is_no_count_is_learned_by_squares():
+    values = movie((8, 32, 32)) - 0.5
+    denoiser, result = learn_movie(values, QUICK, **SMALL)
+    assert np.isfinite(result.history[-1]["validation"])
+    assert blindspot.measure_for(values)[1] is blindspot.squares
+    assert denoiser(values, [1], progress=False).shape == (1, 32, 32)
+
+
+def test_checkpoint_of_another_movie_is_refused(tmp_path):
+    path = tmp_path / "state.safetensors"
+    denoiser, _ = learn_movie(movie(), QUICK, **SMALL)
+    checkpoints.save(path, denoiser.network.state_dict(), {"run": {}})
+    with pytest.raises(InputError, match="belongs to another run"):
+        learn_movie(movie(), QUICK, checkpoint=path, **SMALL)
