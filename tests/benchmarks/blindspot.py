@@ -93,8 +93,9 @@ def quality(seeds: int) -> None:
             )
         vacuum = answer[:, :32].mean() / clean[:, :32].mean() - 1
         error = np.mean((answer[20:44] - clean[20:44]) ** 2)
-        print(f"seed {seed}, {minutes:.1f} min, step {result.best_step}: {'; '.join(texts)}; vacuum "
-              f"{vacuum:+.2%}; exposure {clean[20:44].mean() / error:.0f} frames")  # fmt: skip
+        exposure = clean[20:44].mean() / error
+        print(f"seed {seed}, {minutes:.1f} min, step {result.best_step}: {'; '.join(texts)}; "
+              f"vacuum {vacuum:+.2%}; exposure {exposure:.0f} frames")  # fmt: skip
 
 
 def published() -> None:

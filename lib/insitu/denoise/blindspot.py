@@ -124,7 +124,7 @@ class Blocks:
     held : (n, 1, y, x) tensor of bool
         Counts that are never learned from: the network is judged by them.
     mean : float
-        Of all counts.
+        Of the absolute values of all counts.
     order : list of int
         Of the images when time runs backwards.
     """
@@ -200,8 +200,8 @@ def cut(
     coarse = [-(-n // PATCH) for n in sides]
     patches = torch.rand(len(places), 1, *coarse, generator=generator) < held
     mask = patches.repeat_interleave(PATCH, 2).repeat_interleave(PATCH, 3)
-    return Blocks(images, mask[..., : sides[0], : sides[1]], float(images[:, 0].float().mean()),
-                  surroundings.backwards())  # fmt: skip
+    mean = float(images[:, 0].float().abs().mean())
+    return Blocks(images, mask[..., : sides[0], : sides[1]], mean, surroundings.backwards())
 
 
 def _part(
@@ -328,7 +328,7 @@ def denoise(
                 answer = _answers(network, part, symmetric)[0, 0] * mean
                 inner = answer[y - low[0] :, x - low[1] :][: sides[0], : sides[1]]
                 whole[y : y + sides[0], x : x + sides[1]] = inner.cpu()
-        result[number] = whole.clamp(min=0).numpy()
+        result[number] = whole.numpy()
     return result
 
 

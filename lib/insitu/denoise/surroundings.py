@@ -127,7 +127,7 @@ class Surroundings:
             experts = torch.stack([shown[k - 1] for k in self._experts()])
             # of other frames alone: not even a mean over the frame may know the pixel
             noise = (two[0] - two[-1]).square().mean() / 2 if len(two) > 1 else two.var()
-            level = two.mean()
+            level = two.abs().mean()
             variance = noise * (experts[0] / level.clamp(min=1e-12)).clamp(min=0.1)
             shares_of, best = weighted(frame, experts, variance, self.blind, self.windows[-1])
             shown += [*(shares_of * level), best]

@@ -43,12 +43,15 @@ class MovieDenoiser:
         Of the movie's counts, in the pixels that the network sees.
     factor : int
         Pixels across that are summed for the network.
+    least : float
+        Below which no value of the movie lies: 0 for counts.
     """
 
     network: nn.Module
     surroundings: Surroundings
     mean: float
     factor: int = 1
+    least: float = 0.0
 
     def __call__(
         self, movie: Frames, frames: Sequence[int] | None = None, *, symmetric: bool = False,
@@ -59,14 +62,14 @@ class MovieDenoiser:
         Returns
         -------
         (t, y, x) array of float32
-            Expected counts, never below 0.
+            Expected counts, none below `least`.
         """
         chosen = list(range(movie.shape[0]) if frames is None else frames)
         seen = blindspot.Binned(movie, self.factor) if self.factor > 1 else movie
         rows, columns = movie.shape[1:]
         if out is None:
             out = np.empty((len(chosen), rows, columns), np.float32)
-        target = _Spread(out, self.factor) if self.factor > 1 else out
+        target = _Spread(out, self.factor, self.least)
         blindspot.denoise(
             seen, self.network, self.surroundings, mean=self.mean, frames=chosen,
             symmetric=symmetric, out=target, progress=progress,
@@ -79,6 +82,7 @@ class MovieDenoiser:
         record = {
             "network": type(network).__name__, "options": network.options,
             "surroundings": asdict(self.surroundings), "mean": self.mean, "factor": self.factor,
+            "least": self.least,
             "settings": asdict(settings), "best_step": result.best_step,
             "history": result.history, "versions": {p: metadata.version(p) for p in ("torch",)},
             "licence": "CC-BY-4.0", **provenance,
@@ -90,12 +94,12 @@ class MovieDenoiser:
 class _Spread:
     """An array (t, y, x) that is written in coarser pixels."""
 
-    def __init__(self, out: Any, factor: int) -> None:
-        self.out, self.factor = out, factor
+    def __init__(self, out: Any, factor: int, least: float) -> None:
+        self.out, self.factor, self.least = out, factor, least
 
     def __setitem__(self, number: int, frame: NDArray[np.float32]) -> None:
         fine = spread(frame, self.factor, self.out.shape[1:])
-        self.out[number] = np.maximum(fine, 0)
+        self.out[number] = np.maximum(fine, self.least)
 
 
 def load_movie_denoiser(name: str | Path, device: torch.device | str = "cpu") -> MovieDenoiser:
@@ -123,10 +127,11 @@ def load_movie_denoiser(name: str | Path, device: torch.device | str = "cpu") ->
         told |= {key: tuple(told[key]) for key in ("windows", "filtered")}
         surroundings = Surroundings(**told)
         mean, factor = float(record["mean"]), int(record["factor"])
+        least = float(record.get("least", 0.0))
     except (KeyError, TypeError, ValueError):
         raise InputError(f"checkpoint: {path.name} is not that of a movie's denoiser") from None
     checkpoints.fill(network, {k: v.float() for k, v in tensors.items()}, path.name)
-    return MovieDenoiser(network.to(device).eval(), surroundings, mean, factor)
+    return MovieDenoiser(network.to(device).eval(), surroundings, mean, factor, least)
 
 
 def learn_movie(
@@ -204,4 +209,5 @@ def learn_movie(
         judged=judged, checkpoint=checkpoint, watch=watch, progress=progress,
         about={"seed": seed, "options": given, "shape": list(seen.shape), "mean": blocks.mean},
     )  # fmt: skip
-    return MovieDenoiser(result.network, shown, blocks.mean, factor), result
+    least = min(0.0, float(sample.min()))
+    return MovieDenoiser(result.network, shown, blocks.mean, factor, least), result
