@@ -1,0 +1,99 @@
+"""A denoised movie against the mean of its own raw frames.
+
+Where a specimen stands still, the mean of many raw frames is a second witness. It still has
+counting noise, and a comparison has to allow for just that.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from insitu import InputError
+
+Array = NDArray[np.float64]
+
+
+class CountModel(Protocol):
+    """A detector whose variance can be computed."""
+
+    def table(self, means: ArrayLike, largest: int) -> Array:
+        """P(k | m), shape (means, largest + 1)."""
+
+
+class Agreement(NamedTuple):
+    """The difference of the two means, in standard deviations of counting."""
+
+    z: Array  # (y, x)
+    mean: float  # of z, 0 if the denoised movie is unbiased
+    deviation: float  # of z, about 1 if the difference is counting noise
+    frames: int
+
+
+def agreement(
+    raw: ArrayLike, denoised: ArrayLike, *, region: NDArray[np.bool_] | None = None,
+    detector: CountModel | None = None,
+) -> Agreement:  # fmt: skip
+    """Hold the mean of denoised frames against the mean of the raw ones.
+
+    z = (mean of denoised - mean of raw) / sqrt(v / n), v being the variance of a count whose mean
+    is that of the denoised frames (Poisson's by default), n the number of frames. The raw mean is
+    also what the denoised frames were made of: the more they follow its noise, the further the
+    standard deviation of z falls below 1.
+
+    Parameters
+    ----------
+    raw, denoised : (t, y, x) arrays
+        Of the same frames [e-/px].
+    region : (y, x) array of bool, optional
+        Where mean and deviation are taken.
+    detector : CountModel, optional
+        With which the counts were recorded.
+
+    Raises
+    ------
+    InputError
+        If the movies are not of one shape.
+    """
+    y, x = frames_of(raw, denoised)
+    n = len(y)
+    mean = x.mean(0)
+    variance = variance_of(detector, mean)
+    z = (mean - y.mean(0)) / np.sqrt(variance / n)
+    chosen = z if region is None else z[region]
+    return Agreement(z, float(chosen.mean()), float(chosen.std()), n)
+
+
+def over_frames(
+    raw: ArrayLike, denoised: ArrayLike, numbers: ArrayLike, **options: Any
+) -> list[Agreement]:
+    """Agreement of the first n frames, for each n: a bias that one frame hides shows in many."""
+    y, x = frames_of(raw, denoised)
+    return [agreement(y[:n], x[:n], **options) for n in np.atleast_1d(np.asarray(numbers, int))]
+
+
+def frames_of(raw: ArrayLike, denoised: ArrayLike) -> tuple[Array, Array]:
+    """Both movies in double precision, if they are of one shape and hold numbers."""
+    y, x = np.asarray(raw, np.float64), np.asarray(denoised, np.float64)
+    if y.ndim != 3 or y.shape != x.shape:
+        raise InputError(
+            f"raw, denoised: expected two movies of one shape, got {y.shape} and {x.shape}"
+        )
+    for name, values in (("raw", y), ("denoised", x)):
+        if not np.isfinite(values).all():
+            raise InputError(f"{name}: it holds NaN or infinite values; replace or crop them")
+    return y, x
+
+
+def variance_of(detector: CountModel | None, mean: Array) -> Array:
+    """Variance of a count of that mean; of Poisson's detector, if none is given."""
+    if detector is None:
+        return np.maximum(mean, 1e-6)
+    grid = np.linspace(1e-3, max(float(mean.max()), 2e-3), 200)
+    k = np.arange(int(grid[-1] + 12 * np.sqrt(grid[-1] + 1)) + 2)
+    p = detector.table(grid, len(k) - 1)
+    k = k[: p.shape[1]]
+    second = p @ k**2 - (p @ k) ** 2
+    return np.interp(mean, grid, second)

@@ -1,0 +1,193 @@
+"""How large is the error of a denoised movie of which no truth is known.
+
+The mean squared difference from a noisy copy is the error plus the copy's noise, if the copy had
+no part in the prediction. Two more copies tell the noise [1]_:
+
+    uMSE = mean[(a - f)^2 - (b - c)^2 / 2] .
+
+The routes to such copies differ in what they assume, and so in their bias. Logarithms are taken
+once, of the mean.
+
+.. [1] A. Marcos Morales et al., Evaluating unsupervised denoising requires unsupervised metrics,
+   ICML 2023.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from insitu import InputError
+from insitu.trust.averaging import CountModel, frames_of
+
+Array = NDArray[np.float64]
+BLOCK = (4, 16, 16)  # frames, rows, columns that are drawn together by the bootstrap
+
+
+class Error(NamedTuple):
+    """A mean squared error and its interval [e-^2]."""
+
+    mse: float
+    low: float
+    high: float
+
+    def psnr(self, peak: float = 1.0) -> float:
+        """10 log10(peak^2 / mse) [dB]; nan where the estimate is not positive."""
+        return float(10 * np.log10(peak**2 / self.mse)) if self.mse > 0 else float("nan")
+
+    def __contains__(self, value: object) -> bool:
+        return self.low <= float(value) <= self.high  # type: ignore[arg-type]
+
+
+def averaged(
+    values: ArrayLike, *, block: tuple[int, int, int] = BLOCK, draws: int = 400,
+    level: float = 0.95, seed: int = 0,
+) -> Error:  # fmt: skip
+    """Mean of values (t, y, x), with an interval by bootstrap over blocks.
+
+    Neighbouring values are related, so that whole blocks are drawn, with replacement.
+    """
+    v = np.asarray(values, np.float64)
+    starts = [np.arange(0, n, b) for n, b in zip(v.shape, block, strict=True)]
+    sums, sizes = v, np.ones(v.shape)
+    for axis, start in enumerate(starts):
+        sums, sizes = (np.add.reduceat(part, start, axis) for part in (sums, sizes))
+    total, size = sums.ravel(), sizes.ravel()
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(len(total), np.full(len(total), 1 / len(total)), size=draws)
+    means = (drawn @ total) / (drawn @ size)
+    mean = float(v.mean())
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Error(mean, float(low), float(high))
+
+
+def from_copies(
+    prediction: ArrayLike, a: ArrayLike, b: ArrayLike, c: ArrayLike, **options: Any
+) -> Error:
+    """From three noisy copies of the same signal, none of which the prediction has seen.
+
+    Unbiased for any noise, if the three are recordings of one and the same thing.
+    """
+    f, first = frames_of(prediction, a)
+    second, third = frames_of(b, c)
+    return averaged((first - f) ** 2 - (second - third) ** 2 / 2, **options)
+
+
+def from_other_frames(
+    prediction: ArrayLike, raw: ArrayLike, offsets: Sequence[int] = (4, 3, 5), **options: Any
+) -> Error:
+    """From other frames of the movie, as if nothing had moved.
+
+    Too large where something did move. The offsets must be of frames that the prediction of a
+    frame has not seen; the networks of this book leave 3, 4 and 5 out.
+    """
+    f, y = frames_of(prediction, raw)
+    reach = max(abs(o) for o in offsets)
+    if len(y) <= 2 * reach:
+        raise InputError(f"raw: {len(y)} frames are too few for copies {reach} frames away")
+    inner = np.arange(reach, len(y) - reach)
+    a, b, c = (y[inner + o] for o in offsets)
+    return from_copies(f[inner], a, b, c, **options)
+
+
+def from_own_count(
+    prediction: ArrayLike, raw: ArrayLike, *, detector: CountModel | None = None, **options: Any
+) -> Error:
+    """From the counts themselves, of which a *blind* prediction has not seen its own.
+
+    mean[(y - f)^2 - g(y)], the mean of g(y) being the variance of y: y itself for Poisson's
+    noise, else `noise_of_counts`. Far too small, even negative, if the prediction has seen y.
+    """
+    f, y = frames_of(prediction, raw)
+    noise = y
+    if detector is not None:
+        noise = noise_of_counts(detector, float(f.max()), int(y.max()))[y.astype(np.int64)]
+    return averaged((y - f) ** 2 - noise, **options)
+
+
+def noise_of_counts(detector: CountModel, brightest: float, largest: int) -> Array:
+    """Estimate the variance of a count from the count: g(k) with sum_k P(k | m) g(k) = v(m).
+
+    Solved by least squares for means up to `brightest`, as near to a multiple of k as it can
+    be; for Poisson's detector g(k) = k.
+    """
+    means = np.linspace(0.02, 1, 100) * max(brightest, 0.1)
+    k = np.arange(max(largest, int(means[-1] + 8 * np.sqrt(means[-1] + 1))) + 1, dtype=np.float64)
+    p = detector.table(means, len(k) - 1)
+    p = np.pad(p, ((0, 0), (0, len(k) - p.shape[1])))
+    first = p @ k
+    variance = p @ k**2 - first**2
+    slope = float((variance / first).mean())
+    more, *_ = np.linalg.lstsq(p, variance - slope * first, rcond=1e-4)
+    return np.asarray(slope * k + more)
+
+
+def from_thinning(
+    raw: ArrayLike, denoise: Callable[[NDArray[Any]], ArrayLike], *, share: float = 0.9,
+    seed: int = 0, **options: Any,
+) -> Error:  # fmt: skip
+    """From electrons that are put aside at random, and judge what is made of the others.
+
+    Each electron is kept with the probability `share`. For Poisson's noise both parts are
+    independent. The error is that of the denoiser with so many electrons fewer: too large; and
+    where the noise is not Poisson's, the parts are related, and it is off either way.
+
+    Parameters
+    ----------
+    raw : (t, y, x) array
+        Counts.
+    denoise : callable
+        Counts to expected counts.
+    share : float
+        Of the electrons that are denoised.
+    seed : int
+        Of the choice.
+    """
+    y = np.asarray(raw)
+    if not 0 < share < 1:
+        raise InputError(f"share: got {share:g}, allowed is a number between 0 and 1")
+    kept = np.random.default_rng(seed).binomial(y.astype(np.int64), share)
+    put_aside = (y - kept) / (1 - share)
+    f = np.asarray(denoise(kept), np.float64) / share
+    return averaged((put_aside - f) ** 2 - put_aside / (1 - share), **options)
+
+
+def from_blocks(
+    raw: ArrayLike, denoise: Callable[[NDArray[Any]], ArrayLike], **options: Any
+) -> Error:
+    """From the four pixels of blocks of 2 x 2, as if their signals were equal.
+
+    Denoises the movie of the upper left pixels alone, and so judges the denoiser at another
+    magnification; too large where the signal changes from pixel to pixel.
+    """
+    y = np.asarray(raw)
+    y = y[:, : y.shape[1] // 2 * 2, : y.shape[2] // 2 * 2]
+    f = denoise(y[:, ::2, ::2])
+    return from_copies(f, y[:, 1::2, 1::2], y[:, ::2, 1::2], y[:, 1::2, ::2], **options)
+
+
+def ring_correlation(first: ArrayLike, second: ArrayLike, bins: int = 40) -> tuple[Array, Array]:
+    """Fourier ring correlation of two images: spatial frequency [1/px], correlation.
+
+    A denoiser that makes the same lattice of both halves correlates perfectly, whether the
+    lattice is there or not.
+    """
+    one, two = (np.asarray(v, np.float64) for v in (first, second))
+    a, b = np.fft.fft2(one - one.mean()), np.fft.fft2(two - two.mean())
+    if a.shape != b.shape or a.ndim != 2:
+        raise InputError(f"images: expected two of one shape, got {a.shape} and {b.shape}")
+    radius = np.hypot(np.fft.fftfreq(a.shape[0])[:, None], np.fft.fftfreq(a.shape[1]))
+    edges = np.linspace(0, 0.5, bins + 1)
+    ring = np.digitize(radius.ravel(), edges) - 1
+    inside = ring < bins
+
+    def summed(values: Array) -> Array:
+        sums = np.bincount(ring[inside], values.ravel()[inside], minlength=bins)
+        return np.asarray(sums, np.float64)
+
+    cross = summed((a * b.conj()).real)
+    norm = np.sqrt(summed(np.abs(a) ** 2) * summed(np.abs(b) ** 2))
+    return 0.5 * (edges[1:] + edges[:-1]), cross / np.maximum(norm, 1e-30)
