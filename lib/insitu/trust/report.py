@@ -64,10 +64,11 @@ def report(
 
 def _scale(y: Array, f: Array) -> Finding:
     ratio = float(f.mean() / y.mean()) - 1
+    good = abs(ratio) < 0.02
     return Finding(
         "Is it in electrons?",
-        "Yes." if abs(ratio) < 0.02 else "No: other units, or a bias; all that follows is in doubt.",
-        f"mean {f.mean():.4g}, {ratio:+.2%} off that of the counts", "within 2 %", abs(ratio) < 0.02,
+        "Yes." if good else "No: other units, or a bias; all that follows is in doubt.",
+        f"mean {f.mean():.4g}, {ratio:+.2%} off that of the counts", "within 2 %", good,
     )  # fmt: skip
 
 
