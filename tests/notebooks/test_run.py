@@ -13,7 +13,7 @@ import tifffile
 from ase.build import bulk
 from ase.io import write
 
-from insitu import chapter, cli, fetch
+from insitu import InputError, chapter, cli, fetch
 
 NOTEBOOKS = sorted((fetch.ROOT / "notebooks").glob("*.ipynb"))
 
@@ -285,3 +285,42 @@ def test_own_image_and_own_training(tmp_path):
     assert denoised.shape == counts.shape
     assert denoised.dtype == np.float32
     assert (tmp_path / "out" / "pt_ceo2.safetensors").is_file()
+
+
+def test_own_movie_is_denoised_and_judged(tmp_path):
+    """A reader's movie goes through the network that it trains, and then before the judges."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:37, :53]
+    mean = 0.5 * (1 + 0.5 * np.cos(1.3 * x) * np.cos(1.2 * y)) * np.ones((14, 1, 1))
+    tifffile.imwrite(tmp_path / "mine.tif", rng.poisson(mean).astype(np.uint8))
+    by_number = {n.stem[:2]: n for n in NOTEBOOKS}
+    values = cli._parameters(by_number["05"], "smoke", (), ()) | {
+        "movie": str(tmp_path / "mine.tif"), "pixel_size": 0.2, "movie_steps": 2,
+        "output_dir": str(tmp_path / "05"),
+    }  # fmt: skip
+    cli.run_chapter(by_number["05"], values, progress=False)
+    denoised = tifffile.imread(tmp_path / "05" / "denoised.tif")
+    assert denoised.shape == (14, 37, 53)
+    assert denoised.dtype == np.float32
+    assert denoised.mean() == pytest.approx(0.5, rel=0.1)
+    pair = {"raw": str(tmp_path / "mine.tif"), "denoised": str(tmp_path / "05" / "denoised.tif")}
+    values = cli._parameters(by_number["07"], "smoke", (), ()) | pair | {
+        "pixel_size": 0.2, "output_dir": str(tmp_path / "07"),
+    }  # fmt: skip
+    cli.run_chapter(by_number["07"], values, progress=False)
+    lines = (tmp_path / "07" / "candidates.csv").read_text().splitlines()
+    assert lines[0].startswith("y_angstrom,x_angstrom")
+    assert (tmp_path / "07" / "likelihood_map.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(("chapter", "values", "words"), [
+    ("05", {"movie": "nothing.tif"}, "there is no file"),
+    ("06", {"denoised": "only.tif"}, "give the movie of counts"),
+    ("07", {"denoised": "only.tif"}, "give the movie of counts"),
+])  # fmt: skip
+def test_bad_movies_stop_before_any_work(tmp_path, chapter, values, words):
+    path = next(n for n in NOTEBOOKS if n.stem.startswith(chapter))
+    given = cli._parameters(path, "smoke", (), ()) | values
+    with pytest.raises(InputError, match=words):
+        cli.run_chapter(path, given | {"output_dir": str(tmp_path / "out")}, progress=False)
+    assert not (tmp_path / "out").exists()

@@ -216,6 +216,23 @@ def _part(
     return surroundings.around(movie, t, (box[0], box[1]))[:, inner[0], inner[1]]
 
 
+def moves(blocks: Blocks, surroundings: Surroundings) -> bool:
+    """Whether the frame itself predicts the counts of any block better than the long mean.
+
+    It has to by 5 nat, in the pictures of the widest window. If it does so nowhere, nothing
+    moves, and its noise is better left out.
+    """
+    experts = surroundings.experts
+    far, alone = len(surroundings.filtered) - 1, slice(len(surroundings.filtered), None)
+    for block in blocks.images:
+        frame, pictures = block[0].float(), block[experts].float()
+        variance = pictures[0].clamp(min=0.1 * blocks.mean)
+        surprise = ((frame - pictures).square() / (2 * variance)).sum((1, 2))
+        if float(surprise[far] - surprise[alone].min()) > 5:
+            return True
+    return False
+
+
 def learn(
     network: nn.Module, blocks: Blocks, settings: Settings, *,
     measure: Callable[[Tensor, Tensor], Tensor], batch: int = 8, side: int = 96, seed: int = 0,

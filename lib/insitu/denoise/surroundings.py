@@ -73,7 +73,7 @@ class Surroundings:
     @property
     def averaged(self) -> int:
         """Images of which no pixel holds its own count, but those of its phase."""
-        return 1 + len(self._experts()) if self.own else 0
+        return 1 + len(self.experts) if self.own else 0
 
     @property
     def reach(self) -> int:
@@ -90,8 +90,9 @@ class Surroundings:
             *range(1 + len(order), 1 + self.others + self.filtered_own + self.averaged),
         ]
 
-    def _experts(self) -> list[int]:
-        """Which images are of the widest window."""
+    @property
+    def experts(self) -> list[int]:
+        """Which images are of the widest window, with `own`."""
         count = len(self.windows)
         first = len(self.groups) + count
         return list(range(first, first + count * (len(self.filtered) + 2), count))
@@ -124,7 +125,7 @@ class Surroundings:
         if self.own:
             two = stack[near((-1, 1)) or rest][:2]
             shown += self._own(frame, two.mean(0))
-            experts = torch.stack([shown[k - 1] for k in self._experts()])
+            experts = torch.stack([shown[k - 1] for k in self.experts])
             # of other frames alone: not even a mean over the frame may know the pixel
             noise = (two[0] - two[-1]).square().mean() / 2 if len(two) > 1 else two.var()
             level = two.abs().mean()

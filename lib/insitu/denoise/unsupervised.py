@@ -134,6 +134,33 @@ def load_movie_denoiser(name: str | Path, device: torch.device | str = "cpu") ->
     return MovieDenoiser(network.to(device).eval(), surroundings, mean, factor, least)
 
 
+def checked(
+    movie: Frames, factor: int = 1
+) -> tuple[Callable[[torch.Tensor, torch.Tensor], torch.Tensor], NDArray[Any]]:
+    """Hold a movie against what can be learned from; the loss that fits it, and a part of it.
+
+    Raises
+    ------
+    InputError
+        In one sentence: one frame, less than 16 pixels across, NaN, all values alike, a hot
+        pixel, or no three axes.
+    """
+    if len(movie.shape) != 3 or movie.shape[0] < 2:
+        raise InputError(
+            f"movie: got the shape {tuple(movie.shape)}; a movie has frames, rows and columns, "
+            "and a single frame cannot tell its noise from its specimen"
+        )
+    if min(movie.shape[1:]) < 16 * factor:
+        raise InputError(
+            f"movie: frames of {movie.shape[1:]} are too small, {16 * factor} x {16 * factor} is "
+            "the least"
+        )
+    seen = blindspot.Binned(movie, factor) if factor > 1 else movie
+    rows, columns = (slice(0, min(512, n)) for n in seen.shape[1:])
+    sample = np.asarray(seen[0 : min(64, seen.shape[0]), rows, columns])
+    return blindspot.measure_for(sample)[1], sample
+
+
 def learn_movie(
     movie: Frames, settings: Settings = SETTINGS, *, surroundings: Surroundings = FAR,
     network: str = "BlindVideoUNet", options: Mapping[str, Any] | None = None, factor: int = 1,
@@ -151,7 +178,8 @@ def learn_movie(
     settings : Settings
         How long and how fast.
     surroundings : Surroundings
-        What a network is shown; UDVD is shown five frames in any case.
+        What a network is shown; UDVD is shown five frames in any case. Windows are made as
+        narrow as the frame, and a movie in which nothing moves is learned without `own`.
     network : str
         BlindVideoUNet or UDVD.
     options : mapping, optional
@@ -184,25 +212,26 @@ def learn_movie(
     InputError
         If the movie has fewer than two frames, or cannot be learned from.
     """
-    if len(movie.shape) != 3 or movie.shape[0] < 2:
-        raise InputError(
-            f"movie: got the shape {tuple(movie.shape)}; a movie has frames, rows and columns, "
-            "and a single frame cannot tell its noise from its specimen"
-        )
-    if min(movie.shape[1:]) < 16:
-        raise InputError(f"movie: frames of {movie.shape[1:]} are too small, 16 x 16 is the least")
+    measure, sample = checked(movie, factor)
+    if squares:
+        measure = blindspot.squares
     seen = blindspot.Binned(movie, factor) if factor > 1 else movie
-    rows, columns = (slice(0, min(512, n)) for n in seen.shape[1:])
-    sample = np.asarray(seen[0 : min(64, seen.shape[0]), rows, columns])
-    measure = blindspot.squares if squares else blindspot.measure_for(sample)[1]
     if not blind:
         blind = blindspot.hidden_square(sample)
-    shown = FIVE if network == "UDVD" else replace(surroundings, blind=blind)
+    shown = FIVE
+    if network != "UDVD":
+        widest = min(seen.shape[1:]) // 4 * 4  # no window is wider than the frame
+        windows = tuple(sorted({min(w, widest) for w in surroundings.windows}))
+        shown = replace(surroundings, windows=windows, blind=blind)
+    blocks = blindspot.cut(seen, shown, megabytes=megabytes, seed=seed)
+    if shown.own and not blindspot.moves(blocks, shown):
+        shown = replace(shown, own=False)
+        blocks = replace(blocks, images=blocks.images[:, : 1 + shown.others].clone(),
+                         order=shown.backwards())  # fmt: skip
     given: dict[str, Any] = {"blind": blind, **(options or {})}
     if network != "UDVD":
-        images = {key: getattr(shown, key) for key in ("others", "own", "averaged")}
-        given = {**images, "own": shown.filtered_own, **OPTIONS, **given}
-    blocks = blindspot.cut(seen, shown, megabytes=megabytes, seed=seed)
+        given = {"others": shown.others, "own": shown.filtered_own, "averaged": shown.averaged,
+                 **OPTIONS, **given}  # fmt: skip
     untrained = checkpoints.seeded(NETWORKS[network], seed, **given).to(device)
     result = blindspot.learn(
         untrained, blocks, settings, measure=measure, batch=batch, side=side, seed=seed,
