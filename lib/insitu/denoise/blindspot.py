@@ -127,12 +127,15 @@ class Blocks:
         Of the absolute values of all counts.
     order : list of int
         Of the images when time runs backwards.
+    chances : (n,) tensor, optional
+        How often each block is learned from, relative to the others.
     """
 
     images: Tensor
     held: Tensor
     mean: float
     order: list[int]
+    chances: Tensor | None = None
 
     def batch(self, number: int, count: int, side: int, seed: int) -> tuple[Tensor, Tensor]:
         """Return crops in one of the sixteen symmetries of space and time, and what is learned."""
@@ -143,8 +146,8 @@ class Blocks:
 
         crops, learned = [], []
         side = min(side, *self.images.shape[-2:])
-        for _ in range(count):
-            n = integers(len(self.images))
+        chances = torch.ones(len(self.images)) if self.chances is None else self.chances
+        for n in torch.multinomial(chances, count, replacement=True, generator=generator).tolist():
             y, x = (4 * integers((k - side) // 4 + 1) for k in self.images.shape[-2:])
             crop = self.images[n, :, y : y + side, x : x + side].float()
             mask = ~self.held[n, :, y : y + side, x : x + side]
@@ -216,21 +219,20 @@ def _part(
     return surroundings.around(movie, t, (box[0], box[1]))[:, inner[0], inner[1]]
 
 
-def moves(blocks: Blocks, surroundings: Surroundings) -> bool:
-    """Whether the frame itself predicts the counts of any block better than the long mean.
+def motion(blocks: Blocks, surroundings: Surroundings) -> Tensor:
+    """How much better the frame itself predicts the counts of each block than the long mean [nat].
 
-    It has to by 5 nat, in the pictures of the widest window. If it does so nowhere, nothing
-    moves, and its noise is better left out.
+    In the pictures of the widest window; above 0 where something moves.
     """
     experts = surroundings.experts
     far, alone = len(surroundings.filtered) - 1, slice(len(surroundings.filtered), None)
+    gains = []
     for block in blocks.images:
         frame, pictures = block[0].float(), block[experts].float()
         variance = pictures[0].clamp(min=0.1 * blocks.mean)
         surprise = ((frame - pictures).square() / (2 * variance)).sum((1, 2))
-        if float(surprise[far] - surprise[alone].min()) > 5:
-            return True
-    return False
+        gains.append(float(surprise[far] - surprise[alone].min()))
+    return torch.tensor(gains)
 
 
 def learn(

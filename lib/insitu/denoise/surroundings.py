@@ -103,14 +103,16 @@ class Surroundings:
         Where the movie ends, the other side stands in for frames that do not exist, and all
         other frames where there are none on that side either.
         """
-        count = movie.shape[0]
-        begin, end = max(0, t - self.reach), min(count, t + self.reach + 1)
+        begin, end = max(0, t - self.reach), min(movie.shape[0], t + self.reach + 1)
         part = np.asarray(movie[begin:end, box[0], box[1]])
-        stack = torch.from_numpy(np.ascontiguousarray(part)).float()
-        frame = stack[t - begin]
+        return self.compose(torch.from_numpy(np.ascontiguousarray(part)).float(), t - begin)
+
+    def compose(self, stack: Tensor, t: int) -> Tensor:
+        """Make all images of frame t of a stack (t, y, x) that holds the frames within reach."""
+        frame = stack[t]
 
         def near(offsets: Sequence[int]) -> list[int]:
-            return [t + o - begin for o in offsets if 0 <= t + o < count]
+            return [t + o for o in offsets if 0 <= t + o < len(stack)]
 
         shown, shares = [], []
         rest = near(sorted({o * sign for group in self.groups for o in group for sign in (1, -1)}))

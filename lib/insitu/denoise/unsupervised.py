@@ -22,6 +22,7 @@ from insitu.fetch import shipped
 from insitu.training import Result, Settings
 
 NETWORKS: dict[str, type[nn.Module]] = {"UDVD": UDVD, "BlindVideoUNet": BlindVideoUNet}
+MOVING = 0.3  # share of the training at least that is of blocks in which something moves
 OPTIONS = {"channels": 24, "levels": 2}
 SETTINGS = Settings(
     steps=400, optimiser="muon", learning_rate=2e-3, warm_up=50, average=0.98, validate_every=50,
@@ -224,10 +225,15 @@ def learn_movie(
         windows = tuple(sorted({min(w, widest) for w in surroundings.windows}))
         shown = replace(surroundings, windows=windows, blind=blind)
     blocks = blindspot.cut(seen, shown, megabytes=megabytes, seed=seed)
-    if shown.own and not blindspot.moves(blocks, shown):
-        shown = replace(shown, own=False)
-        blocks = replace(blocks, images=blocks.images[:, : 1 + shown.others].clone(),
-                         order=shown.backwards())  # fmt: skip
+    if shown.own:
+        moving = blindspot.motion(blocks, shown) > 5
+        share = float(moving.float().mean())
+        if share == 0:
+            shown = replace(shown, own=False)
+            kept = blocks.images[:, : 1 + shown.others].clone()
+            blocks = replace(blocks, images=kept, order=shown.backwards())
+        elif share < MOVING:  # events are rare: learn from them more often
+            blocks.chances = torch.where(moving, MOVING / share, (1 - MOVING) / (1 - share))
     given: dict[str, Any] = {"blind": blind, **(options or {})}
     if network != "UDVD":
         given = {"others": shown.others, "own": shown.filtered_own, "averaged": shown.averaged,
