@@ -36,6 +36,7 @@ bench: $(VENV)/.test
 	$(BIN)/python tests/benchmarks/simulation.py
 	$(BIN)/python tests/benchmarks/denoising.py
 	$(BIN)/python tests/benchmarks/blindspot.py
+	$(BIN)/python tests/benchmarks/trust.py
 
 $(VENV)/bin/pip:
 	$(PYTHON) -m venv $(VENV)

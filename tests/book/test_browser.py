@@ -36,7 +36,7 @@ def test_every_page_opens_without_an_error(browser, address, names, width, theme
 
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize(
-    "name", ["01-hrtem-simulation", "02-electron-counting", "03-in-situ-movie"]
+    "name", ["02-electron-counting", "03-in-situ-movie", "05-unsupervised-video-denoising"]
 )
 def test_scrubbers_turn_by_keyboard(browser, address, width, name):
     page = browser.new_page(viewport={"width": width, "height": 900})
