@@ -27,7 +27,7 @@ def test_odd_sizes_and_short_movies(shape):
     assert answer.shape == shape
     assert np.isfinite(answer).all()
     assert answer.min() >= 0
-    assert abs(answer.mean() / counts.mean() - 1) < 0.1
+    assert abs(answer.mean() / counts.mean() - 1) < 0.2
 
 
 def test_saved_and_loaded_gives_the_same(tmp_path):
@@ -45,7 +45,7 @@ def test_shipped_networks_open(name):
     denoiser = load_movie_denoiser(name)
     counts = movie((6, 64, 64))
     answer = denoiser(counts, [2], progress=False)
-    assert abs(answer.mean() / counts.mean() - 1) < 0.1
+    assert abs(answer.mean() / counts.mean() - 1) < 0.2
 
 
 def test_an_image_denoiser_is_no_movie_denoiser():
@@ -72,7 +72,7 @@ def test_what_is_no_count_is_learned_by_squares():
     assert blindspot.measure_for(values)[1] is blindspot.squares
     answer = denoiser(values, progress=False)
     assert abs(answer.mean() - values.mean()) < 0.1
-    assert denoiser.least == -0.5
+    assert denoiser.least == -np.inf
 
 
 def test_checkpoint_of_another_movie_is_refused(tmp_path):

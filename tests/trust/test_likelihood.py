@@ -146,3 +146,22 @@ def test_bad_candidates_give_a_sentence():
     assert likelihood.discoveries([]).size == 0
     nothing = likelihood.judge(counts, np.zeros((0, 2)), 3, 0.5, 0.4)
     assert nothing.p_value.size == 0
+    assert likelihood.judge(counts, np.zeros((0, 2)), 3, 0.5, 0.4, FOUR).p_value.size == 0
+    with pytest.raises(InputError, match="NaN"):
+        likelihood.judge(np.full((20, 20), np.nan), [[5, 5]], 3, 0.5, 0.4)
+
+
+def test_tails_of_a_detector_that_is_skewed_to_the_left():
+    """Four reads at three electrons: the sum of 20 counts, exactly by convolution."""
+    p = FOUR.table([3.0], 4)[0]
+    exact = np.array([1.0])
+    for _ in range(20):
+        exact = np.convolve(exact, p)
+    counts = np.zeros((3, 3))
+    for total in (48, 72):
+        counts[1, 1] = total / 20
+        movie = np.repeat(counts[None], 20, axis=0)
+        bright, dark = (likelihood.judge(movie, [[1, 1]], 0.5, 3.2, 3.0, FOUR, dark=d).p_value[0]
+                        for d in (False, True))  # fmt: skip
+        assert bright == pytest.approx(exact[total:].sum(), rel=0.3, abs=1e-6)
+        assert dark == pytest.approx(exact[: total + 1].sum(), rel=0.3, abs=1e-6)

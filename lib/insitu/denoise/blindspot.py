@@ -191,8 +191,9 @@ def cut(
         for y in range(0, rows, sides[0]) for x in range(0, columns, sides[1])
     ]  # fmt: skip
     shown = len(surroundings.backwards())
-    largest = float(np.max(movie[0 : min(8, frames), 0:rows, 0:columns]))
-    number = torch.float16 if largest < 1024 else torch.float32  # whole numbers stay exact
+    first = np.asarray(movie[0 : min(8, frames), 0:rows, 0:columns])
+    small = (first == np.rint(first)).all() and np.abs(first).max() < 256
+    number = torch.float16 if small else torch.float32  # whole numbers stay exact
     room = int(megabytes * 1e6 / (number.itemsize * shown * sides[0] * sides[1]))
     if len(places) > max(1, room):
         chosen = torch.randperm(len(places), generator=generator)[: max(1, room)].sort().values

@@ -43,7 +43,8 @@ class MovieDenoiser:
     mean : float
         Of the movie's counts, in the pixels that the network sees.
     factor : int
-        Pixels across that are summed for the network.
+        Pixels across that are summed for the network. The answer, spread over finer pixels again,
+        is not blind to a fine pixel's own count: estimate its error on summed counts.
     least : float
         Below which no value of the movie lies: 0 for counts.
     """
@@ -83,7 +84,7 @@ class MovieDenoiser:
         record = {
             "network": type(network).__name__, "options": network.options,
             "surroundings": asdict(self.surroundings), "mean": self.mean, "factor": self.factor,
-            "least": self.least,
+            "counts": self.least == 0.0,
             "settings": asdict(settings), "best_step": result.best_step,
             "history": result.history, "versions": {p: metadata.version(p) for p in ("torch",)},
             "licence": "CC-BY-4.0", **provenance,
@@ -128,7 +129,7 @@ def load_movie_denoiser(name: str | Path, device: torch.device | str = "cpu") ->
         told |= {key: tuple(told[key]) for key in ("windows", "filtered")}
         surroundings = Surroundings(**told)
         mean, factor = float(record["mean"]), int(record["factor"])
-        least = float(record.get("least", 0.0))
+        least = 0.0 if record.get("counts", True) else -np.inf
     except (KeyError, TypeError, ValueError):
         raise InputError(f"checkpoint: {path.name} is not that of a movie's denoiser") from None
     checkpoints.fill(network, {k: v.float() for k, v in tensors.items()}, path.name)
@@ -244,5 +245,5 @@ def learn_movie(
         judged=judged, checkpoint=checkpoint, watch=watch, progress=progress,
         about={"seed": seed, "options": given, "shape": list(seen.shape), "mean": blocks.mean},
     )  # fmt: skip
-    least = min(0.0, float(sample.min()))
+    least = 0.0 if measure is not blindspot.squares else -np.inf
     return MovieDenoiser(result.network, shown, blocks.mean, factor, least), result

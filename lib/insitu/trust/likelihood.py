@@ -145,6 +145,10 @@ def judge(
         np.broadcast_to(np.asarray(v, np.float64), len(where))
         for v in (present, absent, absent_error)
     )
+    if not np.isfinite(total).all():
+        raise InputError("counts: some are NaN or infinite; replace or crop them")
+    if not len(where):
+        return Verdicts(*(np.zeros(0) for _ in Verdicts._fields))
     if not (np.all(with_atom > 0) and np.all(without > 0)):
         raise InputError("present, absent: expected counts must be positive")
     detector = detector or Poisson()
@@ -168,7 +172,10 @@ def judge(
 def background(
     image: ArrayLike, positions: ArrayLike, inner: float, outer: float
 ) -> tuple[Array, Array]:
-    """Median and standard error of an image in rings around positions [px], without the discs."""
+    """Median and rough standard error of an image in rings around positions [px].
+
+    The error takes the pixels of a ring for independent and its structure for noise.
+    """
     values = np.asarray(image, np.float64)
     where = np.asarray(positions, np.float64).reshape(-1, 2)
     window, disc = _discs(where, np.full(len(where), outer), values.shape)
@@ -249,7 +256,7 @@ def _tail(detector: Detector, electrons: Array, pixels: Array, mean: Array, doub
         _, second, third = cumulants(detector, mean[rest])
         n = pixels[rest]
         variance = n * second + (n * doubt[rest]) ** 2
-        skewness = np.maximum(n * third / variance**1.5, 1e-6)
+        skewness = n * third / variance**1.5
         # a gamma distribution of shape 4 / skewness^2, moved and scaled
         z = (electrons[rest] - 0.5 - n * mean[rest]) / np.sqrt(variance)
         answer[rest] = stats.pearson3.sf(z, skewness)

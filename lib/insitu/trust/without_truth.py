@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import stats
 
 from insitu import InputError
 from insitu.trust.averaging import CountModel, frames_of
@@ -60,7 +61,10 @@ def averaged(
     drawn = rng.multinomial(len(total), np.full(len(total), 1 / len(total)), size=draws)
     means = (drawn @ total) / (drawn @ size)
     mean = float(v.mean())
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    n = max(2, len(total))  # few blocks: their spread is known no better than Student says
+    tails = np.array([(1 - level) / 2, (1 + level) / 2])
+    stretch = np.sqrt(n / (n - 1)) * stats.t.ppf(tails[1], n - 1) / stats.norm.ppf(tails[1])
+    low, high = mean + stretch * (np.quantile(means, tails) - mean)
     return Error(mean, float(low), float(high))
 
 
@@ -69,7 +73,8 @@ def from_copies(
 ) -> Error:
     """From three noisy copies of the same signal, none of which the prediction has seen.
 
-    Unbiased for any noise, if the three are recordings of one and the same thing.
+    Unbiased if the three are recordings of one and the same thing, their noise independent of
+    each other and of the prediction, with mean zero and one variance.
     """
     f, first = frames_of(prediction, a)
     second, third = frames_of(b, c)
@@ -81,8 +86,9 @@ def from_other_frames(
 ) -> Error:
     """From other frames of the movie, as if nothing had moved.
 
-    Too large where something did move. The offsets must be of frames that the prediction of a
-    frame has not seen; the networks of this book leave 3, 4 and 5 out.
+    Off where something did move, and kind to whoever shows only what is steady. The offsets must
+    be of frames that the prediction of a frame has not seen; the networks of this book leave 3, 4
+    and 5 out, but a wide average in time has seen them.
     """
     f, y = frames_of(prediction, raw)
     reach = max(abs(o) for o in offsets)
@@ -104,6 +110,8 @@ def from_own_count(
     f, y = frames_of(prediction, raw)
     noise = y
     if detector is not None:
+        if (y < 0).any() or (y != np.rint(y)).any():
+            raise InputError("raw: values are no counts, so that a detector says nothing of them")
         noise = noise_of_counts(detector, float(f.max()), int(y.max()))[y.astype(np.int64)]
     return averaged((y - f) ** 2 - noise, **options)
 
@@ -172,13 +180,14 @@ def from_blocks(
 def ring_correlation(first: ArrayLike, second: ArrayLike, bins: int = 40) -> tuple[Array, Array]:
     """Fourier ring correlation of two images: spatial frequency [1/px], correlation.
 
-    A denoiser that makes the same lattice of both halves correlates perfectly, whether the
-    lattice is there or not.
+    In a Hann window, so that what the edges cut off does not leak into all rings. A denoiser that
+    makes the same lattice of both halves correlates perfectly, whether it is there or not.
     """
     one, two = (np.asarray(v, np.float64) for v in (first, second))
-    a, b = np.fft.fft2(one - one.mean()), np.fft.fft2(two - two.mean())
-    if a.shape != b.shape or a.ndim != 2:
-        raise InputError(f"images: expected two of one shape, got {a.shape} and {b.shape}")
+    if one.shape != two.shape or one.ndim != 2:
+        raise InputError(f"images: expected two of one shape, got {one.shape} and {two.shape}")
+    window = np.hanning(one.shape[0])[:, None] * np.hanning(one.shape[1])
+    a, b = (np.fft.fft2((v - v.mean()) * window) for v in (one, two))
     radius = np.hypot(np.fft.fftfreq(a.shape[0])[:, None], np.fft.fftfreq(a.shape[1]))
     edges = np.linspace(0, 0.5, bins + 1)
     ring = np.digitize(radius.ravel(), edges) - 1
