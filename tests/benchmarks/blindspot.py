@@ -6,14 +6,13 @@ beside the best smoothing, and on the real one.
 """
 
 import argparse
-import statistics
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
+from denoising import median
 from scipy import ndimage
 
 from insitu import chapter, checkpoints, fetch
@@ -23,16 +22,6 @@ from insitu.denoise.surroundings import FAR
 from insitu.simulate import movie_files
 from insitu.simulate.detector import Poisson
 from insitu.trust import metrics
-
-
-def median(task: Callable[[], Any], rounds: int = 3) -> float:
-    task()
-    seconds = []
-    for _ in range(rounds):
-        begin = time.perf_counter()
-        task()
-        seconds.append(time.perf_counter() - begin)
-    return statistics.median(seconds)
 
 
 def speed(counts: np.ndarray[Any, Any]) -> None:
