@@ -37,6 +37,7 @@ bench: $(VENV)/.test
 	$(BIN)/python tests/benchmarks/denoising.py
 	$(BIN)/python tests/benchmarks/blindspot.py
 	$(BIN)/python tests/benchmarks/trust.py
+	$(BIN)/python tests/benchmarks/tomography.py --size 64 --steps 400 --seeds 3
 
 $(VENV)/bin/pip:
 	$(PYTHON) -m venv $(VENV)

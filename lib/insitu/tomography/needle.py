@@ -1,0 +1,82 @@
+"""A dynamic benchmark from a real recording: a walk along a needle, one tilt at each step.
+
+The recording is of a layered needle, at rest, with 77 tilts of every slice. Taken as a time
+series, slice number k at "time" k, of which only one tilt is shown, it is a specimen that changes;
+the 76 other tilts of that slice are projections of the same moment that were held back for good.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from insitu import InputError, fetch
+from insitu.tomography import algebraic, series
+from insitu.tomography.phantoms import GOLDEN
+from insitu.tomography.projection import joseph
+from insitu.tomography.volumes import axis_offset
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Needle:
+    """The benchmark for one order of the tilts."""
+
+    data: series.TiltSeries  # (77, 1, 48): what is shown
+    everything: Array  # (77 times, 77 tilts, 48): all tilts of every slice
+    angles: NDArray[np.float64]  # (77,) of all tilts [degrees]
+    shown: NDArray[np.int64]  # (77,) the tilt that is shown at each time
+    offset: float  # of the tilt axis [pixels]
+    reference: Array  # (77, 48, 48): SIRT of all tilts of each slice
+
+    def score(self, slices: Array) -> tuple[float, float]:
+        """Mean PSNR against the reference [dB], peak its maximum; error of the tilts not shown.
+
+        Parameters
+        ----------
+        slices : array
+            (77, y, x).
+        """
+        error = ((slices - self.reference) ** 2).mean((1, 2))
+        psnr = 10 * np.log10(float(self.reference.max()) ** 2 / error)
+        count, size = len(slices), slices.shape[-1]
+        matrix = joseph(self.angles, size, shifts=np.full(len(self.angles), self.offset))
+        seen = (matrix @ slices.reshape(count, -1).T).reshape(len(self.angles), size, count)
+        hidden = np.ones((count, len(self.angles)), bool)
+        hidden[np.arange(count), self.shown] = False
+        difference = (seen.transpose(2, 0, 1) - self.everything)[hidden]
+        return float(psnr.mean()), float(
+            np.linalg.norm(difference) / np.linalg.norm(self.everything[hidden])
+        )
+
+
+def benchmark(order: str) -> Needle:
+    """Make the benchmark: order is golden or incremental.
+
+    The 96 middle pixels of the detector are summed in pairs. The tilt axis is placed by the
+    centres of mass of the tilts that are shown, which know nothing of the others.
+
+    Raises
+    ------
+    Unavailable
+        If the recording can be neither found nor fetched.
+    """
+    if order not in ("golden", "incremental"):
+        raise InputError(f"order: got {order!r}, allowed is golden or incremental")
+    recorded = series.open_tilt_series(fetch.recording("HAADF_Aligned.hspy"))
+    count = len(recorded.angles)
+    places = np.rint(np.linspace(92, 190, count)).astype(int)
+    middle = recorded.projections[:, places, 80:176].transpose(1, 0, 2)
+    everything = middle.reshape(count, count, 48, 2).mean(3) / 2
+    shown = np.arange(count)
+    if order == "golden":
+        shown = np.argsort(np.argsort((shown * GOLDEN + 0.5) % 1, kind="stable"))
+    data = series.checked(everything[np.arange(count), shown][:, None], recorded.angles[shown])
+    offset = axis_offset(data)
+    matrix = joseph(recorded.angles, 48, shifts=np.full(count, offset))
+    rays = everything.transpose(1, 2, 0).reshape(-1, count)
+    reference = algebraic.sirt(matrix, rays, iterations=100).T.reshape(count, 48, 48)
+    return Needle(data, everything, recorded.angles, shown, offset, reference)

@@ -1,0 +1,286 @@
+"""Nanoparticles that change while they are tilted, and the tilt series recorded of them.
+
+A phantom is drawn at any sampling from formulas, so that its projections are made at twice the
+resolution of the truth that a reconstruction is held against, by a projector of their own
+(`projection.joseph`): a reconstruction that repeats the simulation's errors would look too good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
+from torch.nn import functional
+
+from insitu import InputError
+from insitu.tomography.projection import joseph
+
+Array = NDArray[np.float32]
+GOLDEN = (5**0.5 - 1) / 2
+SHAPES = {
+    "alloying rod": "a core of gold in a rod of silver; the two mix",
+    "alloying sphere": "a core of gold in a sphere of silver; the two mix",
+    "alloying star": "a core of gold in a star of silver; the two mix",
+    "rounding": "a rod becomes shorter and thicker; its volume stays",
+    "growth": "a cube grows, by three of its six facets",
+    "loss": "a hollow cage loses its inside",
+}
+
+
+@dataclass(frozen=True)
+class Phantom:
+    """A particle in a cube of `size` pixels, at moments between 0 and 1 of the experiment.
+
+    Intensities are those of {term}`HAADF`: silver is 1, gold `contrast`. An atomic number Z counts
+    as Z^p with p from 1.6 to 2, so that gold is 2.3 to 2.8 {cite}`pennycook1989`.
+    """
+
+    kind: str = "alloying rod"
+    size: int = 64
+    moments: NDArray[np.float64] | None = None  # (t,), rising; 100 by default
+    diffusivity: float = 0.008  # of gold in silver [size^2 per whole experiment]
+    contrast: float = 2.42  # (79/47)^1.7
+    still: bool = False  # a control: nothing changes, all moments are the middle one
+
+    def __post_init__(self) -> None:
+        if self.kind not in SHAPES:
+            raise InputError(f"kind: got {self.kind!r}, allowed is one of {', '.join(SHAPES)}")
+        moments = np.linspace(0, 1, 100) if self.moments is None else np.asarray(self.moments)
+        if np.any(np.diff(moments) < 0) or moments.min() < 0 or moments.max() > 1:
+            raise InputError("moments: they have to rise from 0 to 1 at most")
+        object.__setattr__(self, "moments", np.full_like(moments, 0.5) if self.still else moments)
+
+    def volumes(self, *, fine: int = 1) -> Iterator[Array]:
+        """Yield one (z, y, x) volume a moment, with `fine` voxels a pixel."""
+        assert self.moments is not None
+        n = self.size * fine
+        grid = np.meshgrid(*[((np.arange(n) + 0.5) / n - 0.5).astype(np.float32)] * 3,
+                           indexing="ij", sparse=True)  # fmt: skip
+        if self.kind.startswith("alloying"):
+            solid = torch.tensor(_density(_distance(self.kind, grid, 0.0), n))
+            for share in self._mixing():
+                gold = functional.interpolate(
+                    torch.tensor(share)[None, None], scale_factor=fine, mode="trilinear"
+                )[0, 0]
+                yield (solid * (1 + (self.contrast - 1) * gold)).numpy()
+            return
+        for moment in self.moments:
+            yield _density(_distance(self.kind, grid, float(moment)), n)
+
+    def truth(self) -> Array:
+        """All moments, (t, z, y, x), each voxel the mean of eight."""
+        return np.stack([_halved(v, (0, 1, 2)) for v in self.volumes(fine=2)])
+
+    def _mixing(self) -> Iterator[Array]:
+        """Share of gold at each moment, by `diffuse`, continued beyond the surface."""
+        assert self.moments is not None
+        n = self.size
+        grid = np.meshgrid(*[((np.arange(n) + 0.5) / n - 0.5).astype(np.float32)] * 3,
+                           indexing="ij", sparse=True)  # fmt: skip
+        inside = _distance(self.kind, grid, 0.0) < 0
+        nearest = ndimage.distance_transform_edt(
+            ~inside, return_distances=False, return_indices=True
+        )
+        gold = _density(_distance(self.kind + " core", grid, 0.0), n) * inside
+        before = 0.0
+        for moment in self.moments.tolist():
+            gold = diffuse(gold, inside, self.diffusivity * n**2 * (moment - before))
+            before = moment
+            yield gold[tuple(nearest)]
+
+
+def diffuse(share: Array, inside: NDArray[np.bool_], amount: float) -> Array:
+    """Let a share diffuse inside a particle, with no flux through its surface.
+
+    Explicit finite volumes: what leaves a voxel arrives in its neighbour, so that the total stays.
+
+    Parameters
+    ----------
+    share : array
+        (z, y, x).
+    inside : array of bool
+        (z, y, x), the particle.
+    amount : float
+        Diffusivity times time [pixels^2].
+    """
+    steps = int(np.ceil(amount / 0.16))  # below the 1/6 at which it becomes unstable
+    if steps == 0:
+        return share
+    box = ndimage.find_objects(inside.astype(np.int8))[0]
+    part = share[box].astype(np.float32)
+    open_faces = []
+    for axis in range(3):
+        low, high = _neighbours(axis)
+        open_faces.append((inside[box][low] & inside[box][high]) * np.float32(amount / steps))
+    for _ in range(steps):
+        change = np.zeros_like(part)
+        for axis, faces in enumerate(open_faces):
+            low, high = _neighbours(axis)
+            flux = (part[high] - part[low]) * faces
+            change[low] += flux
+            change[high] -= flux
+        part += change
+    result = share.copy()
+    result[box] = part
+    return result
+
+
+def _neighbours(axis: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    low, high = [slice(None)] * 3, [slice(None)] * 3
+    low[axis], high[axis] = slice(None, -1), slice(1, None)
+    return tuple(low), tuple(high)
+
+
+def _distance(kind: str, grid: list[Array], moment: float) -> Array:
+    """Distance from the surface in units of the cube, negative inside."""
+    z, y, x = grid
+    # the particle lies askew to the tilt axis and to the beam
+    a, b = np.deg2rad(35.0), np.deg2rad(25.0)
+    u = np.cos(a) * z + np.sin(a) * (np.cos(b) * x + np.sin(b) * y)
+    v = -np.sin(a) * z + np.cos(a) * (np.cos(b) * x + np.sin(b) * y)
+    w = -np.sin(b) * x + np.cos(b) * y
+    if kind in ("alloying rod", "alloying rod core"):
+        core = kind.endswith("core")
+        return _rod(u - 0.06 * core, v, w, 0.1 if core else 0.21, 0.155 if core else 0.24)
+    if kind in ("alloying sphere", "alloying sphere core"):
+        radius, off = (0.15, 0.04) if kind.endswith("core") else (0.28, 0.0)
+        return np.sqrt((u - off) ** 2 + v**2 + w**2) - np.float32(radius)
+    if kind == "alloying star core":
+        return np.sqrt(u**2 + v**2 + w**2) - np.float32(0.12)
+    if kind == "alloying star":
+        radius = np.sqrt(u**2 + v**2 + w**2) + 1e-6
+        tips = [(1, 0, 0), (-0.5, 0.8, 0.33), (-0.4, -0.7, 0.6), (0.1, 0.2, -0.97), (0.3, 0.5, 0.8)]
+        reach = np.zeros_like(radius)
+        for tip in tips:
+            length = float(np.linalg.norm(tip))
+            along = (u * tip[0] + v * tip[1] + w * tip[2]) / (radius * length)
+            reach = np.maximum(reach, np.exp(12 * (along - 1)))
+        return (radius - 0.17 - 0.2 * reach).astype(np.float32)
+    if kind == "rounding":  # a capsule of constant volume
+        first, last = 0.12, 0.19
+        radius = first + (last - first) * moment
+        start = np.pi * first**2 * 0.5 + 4 / 3 * np.pi * first**3
+        return _rod(u, v, w, (start - 4 / 3 * np.pi * radius**3) / (2 * np.pi * radius**2), radius)
+    if kind == "growth":
+        grown = 0.1 * np.array([moment, moment**2, np.sqrt(moment)])
+        sides = [np.maximum(c - 0.18 - g, -c - 0.18) for c, g in zip((u, v, w), grown, strict=True)]
+        return np.maximum(np.maximum(sides[0], sides[1]), sides[2])
+    outer = np.maximum(np.maximum(abs(u), abs(v)), abs(w)) - np.float32(0.27)
+    hollow = 0.10 + 0.12 * moment
+    return np.maximum(outer, np.float32(hollow) - np.sqrt(u**2 + v**2 + w**2))
+
+
+def _rod(u: Array, v: Array, w: Array, half: float, radius: float) -> Array:
+    beyond = np.maximum(abs(u) - np.float32(half), 0)
+    distance: Array = np.sqrt(beyond**2 + v**2 + w**2) - np.float32(radius)
+    return distance
+
+
+def _density(distance: Array, n: int) -> Array:
+    """1 inside, 0 outside, and between over one voxel."""
+    density: Array = np.clip(0.5 - distance * n, 0, 1).astype(np.float32)
+    return density
+
+
+def _halved(array: Array, axes: tuple[int, ...]) -> Array:
+    """Mean of pairs along the axes."""
+    for axis in axes:
+        shape = (*array.shape[:axis], array.shape[axis] // 2, 2, *array.shape[axis + 1 :])
+        array = array.reshape(shape).mean(axis + 1, dtype=np.float32)
+    return array
+
+
+def tilt_angles(order: str, number: int, *, most: float = 70.0) -> NDArray[np.float64]:
+    """Tilt angles in the order in which they are recorded [degrees].
+
+    incremental: from one end to the other. golden: each a golden section of the range further,
+    so that any few in a row cover it {cite}`kohler2004`. binary: the range halved again
+    and again. interleaved: five sweeps, each between the tilts of the others.
+    """
+    if number < 2 or not 0 < most <= 90:
+        raise InputError(f"angles: got {number} up to {most}; give 2 or more, up to 90 degrees")
+    if order == "incremental":
+        share = np.linspace(0, 1, number)
+    elif order == "golden":
+        share = (np.arange(number) * GOLDEN + 0.5) % 1
+    elif order == "binary":
+        bits = [int(f"{k:b}"[::-1], 2) / 2 ** len(f"{k:b}") for k in range(number)]
+        share = np.argsort(np.argsort(bits)) / (number - 1)
+    elif order == "interleaved":
+        share = np.concatenate([np.arange(k, number, 5)[:: 1 - 2 * (k % 2)] for k in range(5)])
+        share = share / (number - 1)
+    else:
+        raise InputError(
+            f"order: got {order!r}, allowed is incremental, golden, binary or interleaved"
+        )
+    return (2 * share - 1) * most
+
+
+def record(
+    phantom: Phantom,
+    angles: ArrayLike,
+    *,
+    noise: float = 0.01,
+    dose: float = 0.0,
+    probe: float = 0.0,
+    shifts: ArrayLike | None = None,
+    saturation: float = 0.0,
+    rng: np.random.Generator,
+) -> tuple[Array, float]:
+    """Record one projection of the phantom at each moment.
+
+    Parameters
+    ----------
+    phantom : Phantom
+        With as many moments as there are angles.
+    angles : array_like
+        (t,) [degrees].
+    noise : float
+        Standard deviation of Gaussian noise, as a share of the brightest pixel.
+    dose : float
+        Electrons detected in the brightest pixel, for Poisson noise; 0 for none.
+    probe : float
+        Standard deviation of the probe [pixels].
+    shifts : array_like, optional
+        (t,) of the tilt axis on the detector, by drift and jitter [pixels].
+    saturation : float
+        Intensity at which the detector gives 63 % of what it should, as a share of the
+        brightest pixel; 0 for a linear one.
+    rng : Generator
+        Of the noise.
+
+    Returns
+    -------
+    projections : array
+        (t, z, s), intensity times pixels.
+    deviation : float
+        Standard deviation of the Gaussian noise, in the same unit.
+    """
+    angles = np.asarray(angles, dtype=float)
+    assert phantom.moments is not None
+    if len(angles) != len(phantom.moments):
+        raise InputError(
+            f"angles: got {len(angles)} for {len(phantom.moments)} moments; give one a moment"
+        )
+    offsets = np.zeros(len(angles)) if shifts is None else np.asarray(shifts, dtype=float)
+    n = 2 * phantom.size
+    projections = np.empty((len(angles), phantom.size, phantom.size), np.float32)
+    for k, volume in enumerate(phantom.volumes(fine=2)):
+        matrix = joseph(angles[k : k + 1], n, shifts=2 * offsets[k : k + 1])
+        slices = _halved(volume, (0,)).reshape(phantom.size, -1)
+        fine = (matrix @ slices.T).T.reshape(phantom.size, n)
+        projections[k] = 0.5 * _halved(fine, (1,))  # lengths in pixels of the truth
+    if probe:
+        projections = ndimage.gaussian_filter(projections, (0, probe, probe))
+    brightest = float(projections.max())
+    if saturation:
+        limit = saturation * brightest
+        projections = limit * (1 - np.exp(-projections / limit))
+    if dose:
+        projections = rng.poisson(projections * (dose / brightest)) * (brightest / dose)
+    projections = projections + noise * brightest * rng.standard_normal(projections.shape)
+    return projections.astype(np.float32), noise * brightest

@@ -1,0 +1,264 @@
+"""Tilt series: read from any file, checked before any work, and volumes written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import ArrayLike, NDArray
+
+from insitu import InputError
+from insitu.files import open_movie
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class TiltSeries:
+    """Projections in the order of their times; the tilt axis runs along z."""
+
+    projections: Array  # (t, z, s)
+    angles: NDArray[np.float64]  # (t,) [degrees]
+    times: NDArray[np.float64]  # (t,) rising, in any unit
+    pixel_size: float | None = None  # [A]
+    span: float | None = None  # planned duration of all tilts, where more will follow
+
+    @property
+    def share(self) -> Array:
+        """Times from 0 to 1, 1 the last tilt, or the last one planned."""
+        span = self.span or self.times[-1] - self.times[0]
+        return ((self.times - self.times[0]) / span).astype(np.float32)
+
+    def until(self, count: int) -> TiltSeries:
+        """The first `count` tilts, as they are known while more follow."""
+        return replace(
+            self, projections=self.projections[:count], angles=self.angles[:count],
+            times=self.times[:count], span=self.span or float(self.times[-1] - self.times[0]),
+        )  # fmt: skip
+
+    def binned(self, factor: int) -> TiltSeries:
+        """Sum `factor` x `factor` detector pixels; what is left over at the edges is dropped."""
+        if factor == 1:
+            return self
+        t, z, s = (n // f for n, f in zip(self.projections.shape, (1, factor, factor), strict=True))
+        top, left = ((n % factor) // 2 for n in self.projections.shape[1:])
+        kept = self.projections[:, top : top + z * factor, left : left + s * factor]
+        small = kept.reshape(t, z, factor, s, factor).mean((2, 4)) / factor  # lengths in pixels
+        pixel_size = None if self.pixel_size is None else self.pixel_size * factor
+        return replace(self, projections=small, pixel_size=pixel_size)
+
+
+def checked(
+    projections: ArrayLike, angles: ArrayLike, times: ArrayLike | None = None, *,
+    pixel_size: float | None = None, axis: str = "z",
+) -> TiltSeries:  # fmt: skip
+    """Check a tilt series, and put it in the order of its times.
+
+    Parameters
+    ----------
+    projections : array_like
+        (t, rows, columns).
+    angles : array_like
+        (t,) [degrees].
+    times : array_like, optional
+        (t,); by default the projections are in order, a unit of time apart.
+    pixel_size : float, optional
+        [A].
+    axis : str
+        Along what the tilt axis runs: z for rows counted along it, as in (t, z, s); x for columns
+        counted along it; auto to find out.
+
+    Raises
+    ------
+    InputError
+        In one sentence, if numbers do not match, times come twice, there are fewer than three
+        tilts, values are no numbers or below 0, or the tilt axis runs in another direction.
+    """
+    try:
+        p = np.asarray(projections, dtype=np.float32)
+        a = np.asarray(angles, dtype=np.float64).ravel()
+        t = np.arange(len(a), dtype=float) if times is None else np.asarray(times, float).ravel()
+    except (TypeError, ValueError):
+        raise InputError("tilt series: projections, angles and times have to be numbers") from None
+    if p.ndim != 3 or 0 in p.shape:
+        raise InputError(
+            f"projections: their shape is {p.shape}; three axes are needed, (t, z, x), "
+            f"and none may be empty"
+        )
+    if not len(p) == len(a) == len(t):
+        raise InputError(
+            f"tilt series: {len(p)} projections, {len(a)} angles and {len(t)} times; "
+            f"give one angle and one time a projection"
+        )
+    if len(p) < 3:
+        raise InputError(f"tilt series: it has {len(p)} tilts; three or more are needed")
+    for name, values in (("projections", p), ("angles", a), ("times", t)):
+        if not np.isfinite(values).all():
+            raise InputError(
+                f"{name}: {np.size(values) - np.isfinite(values).sum()} values are not finite "
+                f"(NaN or infinite); leave out these tilts or replace them"
+            )
+    if abs(a).max() > 180:
+        raise InputError(f"angles: {abs(a).max():g} is more than 180 degrees; give degrees")
+    if np.ptp(a) == 0:
+        raise InputError(f"angles: all tilts are at {a[0] + 0.0:g} degrees; a volume needs several")
+    order = np.argsort(t, kind="stable")
+    p, a, t = p[order], a[order], t[order]
+    again = np.flatnonzero(np.diff(t) == 0)
+    if len(again):
+        raise InputError(f"times: {t[again[0]]:g} comes more than once; give each tilt its own")
+    if p.max() <= 0:
+        raise InputError("projections: nothing in them is above 0")
+    across = np.diff(p, 2, axis=2) if p.shape[2] > 2 else np.zeros(1)
+    noise = 1.4826 * float(np.median(abs(across))) / 6**0.5
+    low = float(p.min())
+    if low < -(8 * noise + 2e-3 * float(p.max())):
+        raise InputError(
+            f"projections: the lowest value is {low:g}, far below 0 for a noise of {noise:.2g}; "
+            f"intensities have to be 0 or above: subtract the right background"
+        )
+    if axis == "x" or (axis == "auto" and _rows_run_along_s(p, sure=False)):
+        p = np.ascontiguousarray(p.transpose(0, 2, 1))
+    elif axis == "z" and _rows_run_along_s(p, sure=True):
+        raise InputError(
+            "projections: what each row holds changes with the tilt and what each column holds "
+            "does not, so the tilt axis runs in the other direction; give (t, z, x) with z along it"
+        )
+    return TiltSeries(p, a, t, pixel_size)
+
+
+def _rows_run_along_s(projections: Array, *, sure: bool) -> bool:
+    """Whether the columns, not the rows, keep what they hold: these run along the tilt axis."""
+    if min(projections.shape[1:]) < 8:
+        return False
+    rows, columns = (_change(projections.sum(axis)) for axis in (2, 1))
+    if sure:
+        return rows > 0.1 and rows > 3 * columns
+    if max(rows, columns) < 1.2 * min(rows, columns):
+        raise InputError(
+            f"tilt axis: rows change by {rows:.1%} and columns by {columns:.1%} with the tilt, too "
+            f"alike to tell; say along which the tilt axis runs, z or x"
+        )
+    return rows > columns
+
+
+def _change(sums: Array) -> float:
+    """By how much lines with much in them change from tilt to tilt, not counting slow changes."""
+    mean = sums.mean(0)
+    bright = mean > 0.2 * mean.max()
+    return float(np.median(sums.std(0)[bright] / mean[bright]))
+
+
+def open_tilt_series(path: str | Path, *, axis: str = "auto", angles: str = "") -> TiltSeries:
+    """Open a tilt series.
+
+    Parameters
+    ----------
+    path : str or Path
+        An .npz with `projections` (t, z, s), `angles` [degrees] (t,) and perhaps `times` (t,); or
+        what `insitu.files.open_movie` reads (.mrc, .hspy, .tif, ...).
+    axis : str
+        As in `checked`; an .npz is (t, z, s).
+    angles : str
+        For others than .npz: a text file with an angle a line, and a time behind it where there
+        are times. Empty: beside the file with the ending .rawtlt, .tlt or .txt, or from within.
+
+    Raises
+    ------
+    InputError
+        In one sentence, as `open_movie` and `checked` do, or if there are no angles.
+    """
+    path = Path(path).expanduser()
+    if path.suffix.lower() == ".npz":
+        return _open_npz(path)
+    movie = open_movie(path)
+    try:
+        data = np.asarray(movie.data)
+    except Exception as error:  # decoders raise what they like
+        raise InputError(f"{path.name} is damaged, it cannot be read ({error})") from None
+    beside = [path.with_suffix(end) for end in (".rawtlt", ".tlt", ".txt")]
+    table = Path(angles).expanduser() if angles else next((b for b in beside if b.is_file()), None)
+    times = None
+    if table is not None:
+        numbers = _table(table)
+        degrees, times = numbers[:, 0], (numbers[:, 1] if numbers.shape[1] > 1 else None)
+    else:
+        degrees = _angles_within(path)
+    return checked(data, degrees, times, pixel_size=movie.pixel_size, axis=axis)
+
+
+def _open_npz(path: Path) -> TiltSeries:
+    if not path.is_file():
+        raise InputError(f"there is no file {path}; give the path of a tilt series")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            found: Mapping[str, Any] = {k: archive[k] for k in archive.files}
+    except Exception as error:  # a broken archive raises what it likes
+        raise InputError(
+            f"{path.name} cannot be read as .npz ({str(error)[:100]}); it is truncated, holds "
+            f"objects, or is of another kind"
+        ) from None
+    missing = [k for k in ("projections", "angles") if k not in found]
+    if missing:
+        raise InputError(
+            f"{path.name} has no {' and no '.join(missing)}; an .npz needs projections (t, z, x), "
+            f"angles (t) in degrees, and may have times (t)"
+        )
+    return checked(found["projections"], found["angles"], found.get("times"))
+
+
+def _table(path: Path) -> NDArray[np.float64]:
+    try:
+        return np.loadtxt(path, delimiter="," if "," in path.read_text() else None, ndmin=2)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"angles: {path.name} cannot be read ({error}); give a text file with an angle a line"
+        ) from None
+
+
+def _angles_within(path: Path) -> NDArray[np.float64]:
+    """Angles that a HyperSpy file keeps: as a signal of their own, or as its first axis."""
+    if path.suffix.lower() == ".hspy":
+        from rsciio.hspy import file_reader
+
+        signal = file_reader(str(path), lazy=True)[0]
+        kept = signal["metadata"].get("Tomography", {}).get("_sig_tilts", {}).get("data")
+        if kept is not None:
+            return np.asarray(kept, float).ravel()
+        axis = signal["axes"][0]
+        if str(axis.get("units")).lower() in ("degrees", "degree", "deg", "\u00b0"):
+            return np.asarray(axis["offset"] + axis["scale"] * np.arange(axis["size"]), float)
+    raise InputError(
+        f"{path.name} tells no angles; put them in {path.stem}.rawtlt beside it, an angle a line "
+        f"in degrees and, where tilts were not in order, the time behind it"
+    )
+
+
+def write_volumes(
+    path: Path, volumes: Array, deviation: Array, times: ArrayLike, *,
+    pixel_size: float | None = None, about: Mapping[str, Any] | None = None,
+) -> None:  # fmt: skip
+    """Write volumes and their standard deviation, (t, z, y, x), to a zarr group."""
+    group = zarr.open_group(path, mode="w")
+    for name, array in (("volumes", volumes), ("deviation", deviation)):
+        stored = group.create_array(name, shape=array.shape, dtype="float32",
+                                    chunks=(1, *array.shape[1:]))  # fmt: skip
+        stored[:] = array
+    group.attrs.update(
+        {"axes": ["t", "z", "y", "x"], "times": [float(t) for t in np.ravel(times)],
+         "pixel_size_angstrom": pixel_size} | dict(about or {})
+    )  # fmt: skip
+
+
+def write_mrc(path: Path, volume: Array, *, pixel_size: float | None = None) -> None:
+    """Write one volume (z, y, x) as mrc, which Tomviz and ImageJ open."""
+    import mrcfile
+
+    with mrcfile.new(path, overwrite=True) as file:
+        file.set_data(np.ascontiguousarray(volume, dtype=np.float32))
+        file.set_volume()
+        file.voxel_size = pixel_size or 1.0

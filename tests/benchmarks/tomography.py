@@ -1,0 +1,121 @@
+"""Volumes from one tilt series: quality beside the rivals, speed, and a new tilt's volume.
+
+    python tests/benchmarks/tomography.py [--size 96] [--seeds 5] [--steps 1000] [--order golden]
+
+At the defaults about 25 minutes an order on two cores.
+"""
+
+import argparse
+from dataclasses import replace
+from functools import partial
+from time import perf_counter
+
+import numpy as np
+
+from insitu.chapter import peak_memory
+from insitu.tomography import algebraic, alloying, phantoms, series, volumes
+
+TILTS = 100
+
+
+def quality(found, truth, peak):
+    """PSNR of each time [dB]."""
+    error = [((f - t) ** 2).mean(dtype=np.float64) for f, t in zip(found, truth, strict=True)]
+    return 10 * np.log10(peak**2 / np.array(error))
+
+
+def told(name, values, more=""):
+    print(f"{name:34s} {values.mean():6.2f} dB, worst {values.min():6.2f}  {more}", flush=True)
+
+
+def rivals(data, truth, peak):
+    """Every fourth slice of every fifth time, tuned with the truth."""
+    some, every = slice(1, None, 4), np.arange(0, TILTS, 5)
+    p, there = np.ascontiguousarray(data.projections[:, some]), truth[every][:, some]
+    window = partial(algebraic.moving_window, data.angles, p, np.arange(TILTS), moments=every)
+    found = {}
+    for reach in (4, 7, 12, 20):
+        found["SIRT, window", reach] = window(
+            reach=reach, method=partial(algebraic.sirt, iterations=50)
+        )
+        for strength in (2.0, 5.0, 12.0):
+            found["total variation, window", reach, strength] = window(
+                reach=reach, method=partial(algebraic.tv, strength=strength)
+            )
+    for rank in (2, 3, 4):
+        for iterations in (8, 14):
+            for rounds in (0, 3):
+                found["low rank", rank, iterations, rounds] = algebraic.low_rank(
+                    data.angles, p, np.arange(TILTS), rank=rank, iterations=iterations,
+                    rounds=rounds,
+                )[every]  # fmt: skip
+    for kind in ("SIRT, window", "total variation, window", "low rank"):
+        best = max(
+            (k for k in found if k[0] == kind), key=lambda k: quality(found[k], there, peak).mean()
+        )
+        told(f"{kind}, tuned with truth", quality(found[best], there, peak), str(best[1:]))
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--size", type=int, default=96)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--order", default="golden")
+    parser.add_argument("--steady", type=float, default=0.0)
+    parser.add_argument("--no-rivals", action="store_true")
+    options = parser.parse_args()
+    size = options.size
+    moments = np.linspace(0, 1, TILTS)
+    particle = phantoms.Phantom("alloying rod", size, moments)
+    truth, peak = particle.truth(), particle.contrast
+    angles = phantoms.tilt_angles(options.order, TILTS)
+    p, _ = phantoms.record(particle, angles, rng=np.random.default_rng(0))
+    data = series.checked(p, angles)
+    calm = phantoms.Phantom("alloying rod", size, moments, still=True)
+    still, _ = phantoms.record(calm, angles, rng=np.random.default_rng(1))
+    rest = next(calm.volumes())[None]
+    for iterations in (50, 100):
+        u = algebraic.sirt(
+            algebraic.joseph(angles, size), algebraic.rays(still), iterations=iterations
+        )
+        told(
+            f"SIRT of a static specimen, {iterations}", quality(u.T.reshape(rest.shape), rest, peak)
+        )
+    if not options.no_rivals:
+        rivals(data, truth, peak)
+    settings = replace(volumes.SETTINGS, steps=options.steps, validate_every=options.steps // 4)
+    begin = perf_counter()
+    fits = []
+    for number in range(options.seeds):
+        one = volumes.fit(data, settings, seed=number, hold_every=10, hold_first=2 * number,
+                          steady=options.steady, progress=False)  # fmt: skip
+        fits.append(one)
+        told(f"deep image prior, seed {number}", quality(one.volumes(), truth, peak),
+             f"held back {one.held_error():.4f}, {perf_counter() - begin:.0f} s")  # fmt: skip
+    spread = volumes.spread_of(fits)
+    found, bar = volumes.mean_and_deviation(fits, spread=spread)
+    told("mean of the seeds", quality(found, truth, peak))
+    solid = alloying.inside(truth.mean(0), margin=0)
+    covered = float((np.abs(found - truth)[:, solid] < bar[:, solid]).mean())
+    print(f"spread {spread:.2f}; within one standard deviation {covered:.1%}")
+    region = alloying.inside(found.mean(0))
+    index = partial(alloying.alloying_index, region=region, contrast=peak)
+    print("alloying index off by", np.abs(index(found) - index(truth)).max())
+    volume = [np.array([alloying.volume(v) for v in w]) for w in (found, truth)]
+    print("volume off by", np.abs(volume[0] / volume[1] - 1).max())
+    chosen = np.linspace(5, TILTS - 1, 8).astype(int)
+    rate, _ = alloying.fitted_diffusivity(
+        found[chosen], moments[chosen], contrast=peak, region=region
+    )
+    print("diffusivity", rate, "true", particle.diffusivity * size**2)
+    one = volumes.fit(series.checked(still, angles), settings, progress=False)
+    u = one.volumes()
+    told("control", quality(u, np.broadcast_to(rest, u.shape), peak))
+    inner = alloying.inside(rest[0])
+    print(f"false dynamics {u[:, inner].std(0).mean() / u[:, inner].mean():.2%}")
+    print(f"peak memory {peak_memory() / 1e9:.2f} GB")
+
+
+if __name__ == "__main__":
+    main()

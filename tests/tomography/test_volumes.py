@@ -1,0 +1,172 @@
+"""The deep image prior: fitted, held back, resumed, streamed, and its error bars."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from insitu import InputError
+from insitu.tomography import needle, phantoms, series, volumes
+from insitu.tomography.algebraic import rays, sirt
+from insitu.tomography.prior import Generator, Shape
+from insitu.tomography.projection import joseph
+
+SMALL = Shape(width=16, together=8, hidden=32)
+SHORT = replace(volumes.SETTINGS, steps=120, validate_every=40, save_every=40)
+
+
+@pytest.fixture(scope="module")
+def phantom():
+    return phantoms.Phantom(size=24, moments=np.linspace(0, 1, 30))
+
+
+@pytest.fixture(scope="module")
+def truth(phantom):
+    return phantom.truth()
+
+
+@pytest.fixture(scope="module")
+def data(phantom):
+    angles = phantoms.tilt_angles("golden", 30)
+    p, _ = phantoms.record(phantom, angles, rng=np.random.default_rng(0))
+    return series.checked(p, angles)
+
+
+@pytest.fixture(scope="module")
+def fits(data):
+    settings = replace(SHORT, steps=400)
+    return volumes.ensemble(
+        data, settings, members=3, hold_every=6, shape=SMALL, batch=8, progress=False
+    )
+
+
+def test_a_fit_finds_what_changes(data, truth, fits):
+    """Better than what takes the specimen to be at rest, and with error bars that fit."""
+    found, bar = volumes.mean_and_deviation(fits, spread=volumes.spread_of(fits))
+    matrix = joseph(data.angles, 24)
+    at_rest = sirt(matrix, rays(data.projections), iterations=50).T.reshape(truth[0].shape)
+    assert ((found - truth) ** 2).mean() < 0.7 * ((at_rest - truth) ** 2).mean()
+    assert found.shape == bar.shape == truth.shape
+    assert found.min() >= 0
+    solid = truth.mean(0) > 0.5
+    covered = (abs(found - truth) < bar)[:, solid].mean()
+    assert 0.35 < covered < 0.95
+    assert fits[0].held_error() < 0.1
+    assert volumes.spread_of(fits) >= 1
+
+
+def test_tilts_held_back_are_not_seen(data):
+    """What is in them changes no weight."""
+    other = replace(data, projections=data.projections.copy())
+    held = volumes.held_back(30, 6, 2)
+    other.projections[held] = 5.0
+    settings = replace(SHORT, steps=4, validate_every=4, average=0.0)
+    options = {"shape": SMALL, "hold_every": 6, "hold_first": 2, "progress": False}
+    one, two = (volumes.fit(d, settings, **options) for d in (data, other))
+    np.testing.assert_allclose(one.scale, two.scale)
+    np.testing.assert_array_equal(one.volumes([3]), two.volumes([3]))
+    assert one.held_error() != two.held_error()
+
+
+def test_killed_and_resumed_gives_the_same_bits(data, tmp_path):
+    settings = replace(SHORT, steps=8, validate_every=4, save_every=4)
+    options = {"shape": SMALL, "progress": False, "checkpoint": tmp_path / "c.safetensors"}
+    whole = volumes.fit(data, settings, **options).volumes([0])
+
+    class Killed(Exception):
+        pass
+
+    calls = []
+
+    def kill(_):
+        calls.append(1)
+        if len(calls) == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        volumes.fit(data, settings, watch=kill, **options)
+    assert (tmp_path / "c.safetensors").exists()
+    np.testing.assert_array_equal(volumes.fit(data, settings, **options).volumes([0]), whole)
+
+
+def test_a_slice_depends_on_its_place_and_time_alone():
+    generator = Generator(20, 16, SMALL)
+    block, time = torch.tensor([0, 1, 1]), torch.tensor([0.1, 0.5, 0.9])
+    together = generator(block, time)
+    assert together.shape == (3, 8, 20, 20)
+    torch.testing.assert_close(together[1:2], generator(block[1:2], time[1:2]))
+    assert not torch.allclose(together[1], together[2])
+    assert bool((together >= 0).all())
+    shown = Generator(20, 16, replace(SMALL, angle=True))
+    a, b = (shown(block, time, torch.full((3,), x)) for x in (0.0, 60.0))
+    assert not torch.allclose(a, b)
+
+
+@pytest.mark.parametrize(("size", "depth"), [(17, 1), (37, 5), (48, 1)])
+def test_any_size_goes(size, depth):
+    angles = phantoms.tilt_angles("golden", 8)
+    y, x = np.mgrid[:size, :size] - (size - 1) / 2
+    ball = (np.hypot(x, y) < size / 4).astype(np.float32)
+    p = np.repeat((joseph(angles, size) @ ball.ravel()).reshape(8, 1, size), depth, 1)
+    one = volumes.fit(
+        series.checked(p, angles), replace(SHORT, steps=3, validate_every=3), hold_every=0,
+        shape=replace(SMALL, together=min(8, depth)), progress=False,
+    )  # fmt: skip
+    assert one.volumes().shape == (8, depth, size, size)
+
+
+def test_shifts_are_fitted_up_to_a_common_one(phantom):
+    rng = np.random.default_rng(0)
+    shifts = np.where(np.arange(30) % 2, 1.5, -1.5)
+    angles = phantoms.tilt_angles("golden", 30)
+    p, _ = phantoms.record(phantom, angles, shifts=shifts, rng=rng)
+    one = volumes.fit(
+        series.checked(p, angles), replace(SHORT, steps=250, validate_every=125), shape=SMALL,
+        shifts=True, hold_every=0, progress=False,
+    )  # fmt: skip
+    found = one.specimen.shifts.detach().numpy()[0]
+    assert np.corrcoef(found, shifts)[0, 1] > 0.8
+    without = volumes.fit(
+        series.checked(p, angles), replace(SHORT, steps=250, validate_every=125), shape=SMALL,
+        hold_every=0, progress=False,
+    )  # fmt: skip
+    assert one.held_error() < 0.8 * without.held_error()
+
+
+def test_the_axis_is_found_by_the_centres_of_mass(phantom):
+    angles = phantoms.tilt_angles("golden", 30)
+    p, _ = phantoms.record(phantom, angles, shifts=np.full(30, 1.2), rng=np.random.default_rng(0))
+    assert volumes.axis_offset(series.checked(p, angles)) == pytest.approx(1.2, abs=0.1)
+
+
+def test_a_stream_gives_a_volume_a_tilt_and_knows_nothing_of_the_next(data):
+    settings = replace(SHORT, steps=10, validate_every=10)
+    options = {"first": 10, "opening": settings, "shape": SMALL}
+    seen = [(n, f.volumes([n])) for n, f in volumes.stream(data.until(13), **options)]
+    assert [n for n, _ in seen] == [9, 10, 11, 12]
+    other = replace(data, projections=data.projections.copy())
+    other.projections[12] = 0.0
+    again = [(n, f.volumes([n])) for n, f in volumes.stream(other.until(13), **options)]
+    np.testing.assert_array_equal(seen[2][1], again[2][1])
+    assert not np.array_equal(seen[3][1], again[3][1])
+
+
+def test_too_few_tilts_are_refused(data):
+    with pytest.raises(InputError, match="held back"):
+        volumes.fit(data.until(3), SHORT, hold_every=1, progress=False)
+    one = volumes.fit(data, replace(SHORT, steps=1), shape=SMALL, hold_every=0, progress=False)
+    with pytest.raises(InputError, match="two fits or more"):
+        volumes.spread_of([one])
+
+
+def test_the_needle_scores_its_own_reference_at_its_floor():
+    real = needle.benchmark("golden")
+    assert real.data.projections.shape == (77, 1, 48)
+    psnr, held = real.score(real.reference + 1e-3 * real.reference.max())
+    assert psnr == pytest.approx(60, abs=0.1)
+    assert held < 0.03
+    np.testing.assert_array_equal(real.everything[5, real.shown[5]], real.data.projections[5, 0])
+    assert needle.benchmark("incremental").shown[3] == 3
+    with pytest.raises(InputError, match="order"):
+        needle.benchmark("random")
