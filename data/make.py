@@ -10,6 +10,7 @@ denoiser  checkpoints/pt_ceo2.safetensors; an hour on two cores, goes on where i
 first  checkpoints/bf_cnn.safetensors; half an hour, likewise
 ours   checkpoints/movie_ours.safetensors, learned from the movie; ten minutes on two cores
 udvd   checkpoints/movie_udvd.safetensors, likewise; half an hour, goes on where it was stopped
+rod    checkpoints/rod.safetensors, three fits of chapter 10's tilt series; ten minutes
 study  checkpoints/study.json, candidates for the denoiser; a quarter of an hour
 """
 
@@ -36,6 +37,7 @@ from insitu.simulate import datasets, movie_files, movies, specimens, views
 from insitu.simulate.detector import Categorical
 from insitu.simulate.imaging import Optics, image
 from insitu.simulate.waves import exit_wave
+from insitu.tomography import phantoms, series, volumes
 from insitu.training import Settings
 
 PIXELS, PIXEL_SIZE = 276, 0.12
@@ -213,10 +215,27 @@ def study(folder: Path) -> Path:
     return path
 
 
+def rod(folder: Path) -> Path:
+    """Write checkpoints/rod.safetensors, the ensemble of chapter 10 at its defaults."""
+    particle = phantoms.Phantom("alloying rod", 64, np.linspace(0, 1, 100))
+    angles = phantoms.tilt_angles("golden", 100)
+    projections, _ = phantoms.record(particle, angles, rng=np.random.default_rng([0, 1]))
+    data = series.checked(projections, angles)
+    settings = Settings(**(asdict(volumes.SETTINGS) | {"steps": 1000, "validate_every": 250}))
+    fits = volumes.ensemble(data, settings, members=3, seed=0)
+    record = {
+        "made_by": "python data/make.py rod",
+        "minutes": round(sum(f.history[-1]["seconds"] for f in fits) / 60, 1),
+        "settings": asdict(settings), "versions": chapter.versions(),
+        "device": chapter.device_name(torch.device("cpu")),
+    }  # fmt: skip
+    return volumes.save(fits, folder / "checkpoints" / "rod.safetensors", record)
+
+
 def main() -> None:
     """Make one of them."""
     made_here = {"detector": detector, "denoiser": denoiser, "first": first, "study": study,
-                 "ours": ours, "udvd": udvd}  # fmt: skip
+                 "ours": ours, "udvd": udvd, "rod": rod}  # fmt: skip
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

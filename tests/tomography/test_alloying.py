@@ -28,10 +28,10 @@ def test_the_diffusivity_is_found_again(particle, volumes):
     assert misfit < 0.05
 
 
-def test_the_index_rises_from_0_and_the_volume_stays(volumes):
+def test_the_index_rises_and_the_volume_stays(volumes):
     region = alloying.inside(volumes.mean(0))
     index = alloying.alloying_index(volumes, region, contrast=CONTRAST)
-    assert index[0] == 0
+    assert 0 < index[0] < 0.3  # voxels at the core's edge hold both
     assert (np.diff(index) > 0).all()
     assert 0.6 < index[-1] < 1
     sizes = [alloying.volume(v) for v in volumes]

@@ -48,7 +48,7 @@ def test_tilts_are_put_in_the_order_of_their_times(series):
         (lambda p, a, t: (0 * p, a, t), "above 0"),
         (lambda p, a, t: (p, 100 * a, t), "degrees"),
         (lambda p, _, t: (p, np.zeros(len(t)), t), "all tilts are at"),
-        (lambda p, a, t: (p, np.array(["x"] * 10), t), "numbers"),
+        (lambda p, _, t: (p, np.array(["x"] * 10), t), "numbers"),
     ],
 )
 def test_what_cannot_be_right_is_refused_in_a_sentence(series, change, words):

@@ -172,8 +172,8 @@ def low_rank(
         if turn == rounds:
             break
         # each projection is a mixture of the projected pictures: solve for all courses together
-        seen = np.stack([m @ pictures for m in matrices]).reshape(count, size, rank, depth)
-        seen = seen.transpose(0, 2, 1, 3).reshape(count, rank, -1).astype(np.float64)
+        projected = np.stack([m @ pictures for m in matrices]).reshape(count, size, rank, depth)
+        seen = projected.transpose(0, 2, 1, 3).reshape(count, rank, -1).astype(np.float64)
         target = measured.reshape(count, -1)
         gram = np.einsum("tkn,tln->tkl", seen, seen)
         right = np.einsum("tkn,tn->kt", seen, target)
@@ -183,9 +183,9 @@ def low_rank(
             system[k, :, k] += weight * rough
             for other in range(rank):
                 system[k, :, other] += np.diag(gram[:, k, other])
-        system = system.reshape(rank * count, -1)
-        system += 1e-6 * np.trace(system) / len(system) * np.eye(len(system))
-        courses = np.linalg.solve(system, right.ravel()).reshape(rank, count)
+        flat = system.reshape(rank * count, -1)
+        flat += 1e-6 * np.trace(flat) / len(flat) * np.eye(len(flat))
+        courses = np.linalg.solve(flat, right.ravel()).reshape(rank, count)
         courses = np.linalg.qr(courses.T)[0].T.astype(np.float32) * np.float32(count**0.5)
     stack = pictures.reshape(-1, rank, depth)
     volumes = [_slices(np.tensordot(courses[:, t], stack, (0, 1)), size) for t in range(count)]

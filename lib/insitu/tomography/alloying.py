@@ -42,11 +42,10 @@ def mixing(intensity: Array, region: NDArray[np.bool_], *, contrast: float) -> f
 
 
 def alloying_index(
-    volumes: Array, region: NDArray[np.bool_], *, contrast: float, first: float | None = None
+    volumes: Array, region: NDArray[np.bool_], *, contrast: float
 ) -> NDArray[np.float64]:
-    """One minus the segregation relative to `first`, that of the first volume: 0 to 1, (t,)."""
-    values = np.array([mixing(v, region, contrast=contrast) for v in volumes])
-    return 1 - values / (values[0] if first is None else first)
+    """One minus the segregation of each volume (t, z, y, x): 0 apart, 1 mixed; (t,)."""
+    return 1 - np.array([mixing(v, region, contrast=contrast) for v in volumes])
 
 
 def fitted_diffusivity(

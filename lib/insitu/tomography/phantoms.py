@@ -58,8 +58,7 @@ class Phantom:
         """Yield one (z, y, x) volume a moment, with `fine` voxels a pixel."""
         assert self.moments is not None
         n = self.size * fine
-        grid = np.meshgrid(*[((np.arange(n) + 0.5) / n - 0.5).astype(np.float32)] * 3,
-                           indexing="ij", sparse=True)  # fmt: skip
+        grid = _grid(n)
         if self.kind.startswith("alloying"):
             solid = torch.tensor(_density(_distance(self.kind, grid, 0.0), n))
             for share in self._mixing():
@@ -79,8 +78,7 @@ class Phantom:
         """Share of gold at each moment, by `diffuse`, continued beyond the surface."""
         assert self.moments is not None
         n = self.size
-        grid = np.meshgrid(*[((np.arange(n) + 0.5) / n - 0.5).astype(np.float32)] * 3,
-                           indexing="ij", sparse=True)  # fmt: skip
+        grid = _grid(n)
         inside = _distance(self.kind, grid, 0.0) < 0
         nearest = ndimage.distance_transform_edt(
             ~inside, return_distances=False, return_indices=True
@@ -133,6 +131,12 @@ def _neighbours(axis: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
     low, high = [slice(None)] * 3, [slice(None)] * 3
     low[axis], high[axis] = slice(None, -1), slice(1, None)
     return tuple(low), tuple(high)
+
+
+def _grid(n: int) -> list[Array]:
+    """Places of n voxels along z, y and x, from -1/2 to 1/2."""
+    across = ((np.arange(n) + 0.5) / n - 0.5).astype(np.float32)
+    return list(np.meshgrid(across, across, across, indexing="ij", sparse=True))
 
 
 def _distance(kind: str, grid: list[Array], moment: float) -> Array:
@@ -206,13 +210,13 @@ def tilt_angles(order: str, number: int, *, most: float = 70.0) -> NDArray[np.fl
     if order == "incremental":
         share = np.linspace(0, 1, number)
     elif order == "golden":
-        share = (np.arange(number) * GOLDEN + 0.5) % 1
+        share = np.asarray((np.arange(number) * GOLDEN + 0.5) % 1, np.float64)
     elif order == "binary":
         bits = [int(f"{k:b}"[::-1], 2) / 2 ** len(f"{k:b}") for k in range(number)]
         share = np.argsort(np.argsort(bits)) / (number - 1)
     elif order == "interleaved":
         share = np.concatenate([np.arange(k, number, 5)[:: 1 - 2 * (k % 2)] for k in range(5)])
-        share = share / (number - 1)
+        share = np.asarray(share / (number - 1), np.float64)
     else:
         raise InputError(
             f"order: got {order!r}, allowed is incremental, golden, binary or interleaved"
@@ -281,6 +285,7 @@ def record(
         limit = saturation * brightest
         projections = limit * (1 - np.exp(-projections / limit))
     if dose:
-        projections = rng.poisson(projections * (dose / brightest)) * (brightest / dose)
-    projections = projections + noise * brightest * rng.standard_normal(projections.shape)
-    return projections.astype(np.float32), noise * brightest
+        counted = rng.poisson(projections * (dose / brightest)) * (brightest / dose)
+        projections = counted.astype(np.float32)
+    noisy = projections + noise * brightest * rng.standard_normal(projections.shape)
+    return noisy.astype(np.float32), noise * brightest

@@ -36,11 +36,13 @@ class Generator(nn.Module):
     depends on nothing but its place and its time.
     """
 
+    round: Tensor
+
     def __init__(self, size: int, depth: int, shape: Shape) -> None:
         super().__init__()
         self.size, self.depth, self.shape = size, depth, shape
         self.blocks = -(-depth // shape.together)
-        scales = max(1, round(math.log2(size / 6)))
+        scales = max(1, round(math.log2(size / 14)))
         self.coarse = -(-size // 2**scales)
         self.register_buffer("round", disc(size), persistent=False)
         inputs = len(_waves(torch.zeros(1), shape.time_waves)[0])

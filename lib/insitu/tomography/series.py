@@ -96,7 +96,8 @@ def checked(
         )
     if len(p) < 3:
         raise InputError(f"tilt series: it has {len(p)} tilts; three or more are needed")
-    for name, values in (("projections", p), ("angles", a), ("times", t)):
+    named: dict[str, NDArray[Any]] = {"projections": p, "angles": a, "times": t}
+    for name, values in named.items():
         if not np.isfinite(values).all():
             raise InputError(
                 f"{name}: {np.size(values) - np.isfinite(values).sum()} values are not finite "
@@ -113,8 +114,8 @@ def checked(
         raise InputError(f"times: {t[again[0]]:g} comes more than once; give each tilt its own")
     if p.max() <= 0:
         raise InputError("projections: nothing in them is above 0")
-    across = np.diff(p, 2, axis=2) if p.shape[2] > 2 else np.zeros(1)
-    noise = 1.4826 * float(np.median(abs(across))) / 6**0.5
+    across: Array = np.diff(p, 2, axis=2) if p.shape[2] > 2 else np.zeros((1, 1, 1), np.float32)
+    noise = 1.4826 * float(np.median(np.abs(across))) / 6**0.5
     low = float(p.min())
     if low < -(8 * noise + 2e-3 * float(p.max())):
         raise InputError(
@@ -248,10 +249,11 @@ def write_volumes(
         stored = group.create_array(name, shape=array.shape, dtype="float32",
                                     chunks=(1, *array.shape[1:]))  # fmt: skip
         stored[:] = array
-    group.attrs.update(
-        {"axes": ["t", "z", "y", "x"], "times": [float(t) for t in np.ravel(times)],
-         "pixel_size_angstrom": pixel_size} | dict(about or {})
-    )  # fmt: skip
+    attributes: dict[str, Any] = {
+        "axes": ["t", "z", "y", "x"], "times": [float(t) for t in np.ravel(times)],
+        "pixel_size_angstrom": pixel_size,
+    }  # fmt: skip
+    group.attrs.update(attributes | dict(about or {}))
 
 
 def write_mrc(path: Path, volume: Array, *, pixel_size: float | None = None) -> None:

@@ -8,7 +8,7 @@ specimen is found or only its projections.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -239,10 +239,13 @@ def fit(
         )
     device = torch.device(device)
     shape = shape or Shape(together=min(16, depth))
-    specimen: Specimen = checkpoints.seeded(
+    made = checkpoints.seeded(
         Specimen, seed, series=series, shape=shape, gains=gains, shifts=shifts, offset=offset
-    ).to(device, memory_format=torch.channels_last)  # fmt: skip
+    )
+    assert isinstance(made, Specimen)
+    specimen = made.to(device)
     used = np.setdiff1d(np.arange(count), held)
+    specimen.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     scale = float(series.projections[used].max()) / (size / 3)
     if start is not None:
         scale = start.scale
@@ -387,6 +390,44 @@ def stream(
             progress=progress, **options,
         )  # fmt: skip
         yield count - 1, known
+
+
+def save(fits: Sequence[Fit], path: Path, record: Mapping[str, Any]) -> Path:
+    """Write an ensemble's weights, in half precision, and what belongs to them."""
+    specimen = fits[0].specimen
+    own = {"shape": asdict(specimen.generator.shape), "gains": specimen.gains is not None,
+           "shifts": specimen.shifts is not None, "offset": specimen.offset,
+           "fits": [{"held": f.held.tolist(), "scale": f.scale, "history": f.history}
+                    for f in fits]}  # fmt: skip
+    tensors = {f"{n}.{k}": v.half() for n, f in enumerate(fits)
+               for k, v in f.specimen.state_dict().items()}  # fmt: skip
+    return checkpoints.save(path, tensors, {**own, **record}, readable=True)
+
+
+def load(path: Path, series: TiltSeries, device: torch.device | str = "cpu") -> list[Fit]:
+    """Read an ensemble that was fitted to this series.
+
+    Raises
+    ------
+    InputError
+        If the file is not that of an ensemble, or belongs to a series of another size.
+    """
+    tensors, record = checkpoints.load(path)
+    fits = []
+    try:
+        shape = Shape(**record["shape"])
+        options = {key: record[key] for key in ("gains", "shifts", "offset")}
+        about = [(np.array(f["held"], np.int64), float(f["scale"]), f["history"])
+                 for f in record["fits"]]  # fmt: skip
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f"checkpoint: {path.name} is not that of an ensemble") from None
+    for number, (held, scale, history) in enumerate(about):
+        specimen = Specimen(series, shape, **options)
+        start = f"{number}."
+        own = {k.removeprefix(start): v.float() for k, v in tensors.items() if k.startswith(start)}
+        checkpoints.fill(specimen, own, path.name)
+        fits.append(Fit(specimen.to(device).eval(), series, held, scale, history))
+    return fits
 
 
 def _turns(pairs: NDArray[Any], step: int, batch: int, seed: int) -> NDArray[Any]:
