@@ -5,15 +5,18 @@ import os
 import subprocess
 import sys
 
+import mrcfile
 import nbformat
 import numpy as np
 import papermill
 import pytest
 import tifffile
+import zarr
 from ase.build import bulk
 from ase.io import write
 
 from insitu import InputError, chapter, cli, fetch
+from insitu.tomography import phantoms
 
 NOTEBOOKS = sorted((fetch.ROOT / "notebooks").glob("*.ipynb"))
 
@@ -324,3 +327,48 @@ def test_bad_movies_stop_before_any_work(tmp_path, chapter, values, words):
     with pytest.raises(InputError, match=words):
         cli.run_chapter(path, given | {"output_dir": str(tmp_path / "out")}, progress=False)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def tilt_series(tmp_path):
+    """An .npz of 12 tilts of a small particle."""
+    angles = phantoms.tilt_angles("golden", 12)
+    particle = phantoms.Phantom(size=20, moments=np.linspace(0, 1, 12))
+    p, _ = phantoms.record(particle, angles, rng=np.random.default_rng(0))
+    np.savez(tmp_path / "own.npz", projections=p, angles=angles, times=np.arange(12.0))
+    return tmp_path / "own.npz"
+
+
+def test_own_tilt_series_gives_volumes_for_others_to_open(tmp_path, tilt_series):
+    values = ["--preset", "smoke", "-p", f"tilt_series={tilt_series}", "-p"]
+    cli.main(["run", "10", *values, f"output_dir={tmp_path / 'out'}"], standalone_mode=False)
+    group = zarr.open_group(tmp_path / "out" / "volumes.zarr", mode="r")
+    assert group["volumes"].shape == group["deviation"].shape == (12, 20, 20, 20)
+    assert float(group["deviation"][:].max()) > 0
+    written = sorted((tmp_path / "out" / "mrc").iterdir())
+    assert len(written) == 12
+    with mrcfile.open(written[3]) as file:
+        np.testing.assert_array_equal(file.data, group["volumes"][3])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"angles": np.arange(5.0)}, "12 projections, 5 angles"),
+        ({"times": np.zeros(12)}, "comes more than once"),
+        ({"projections": np.full((12, 20, 20), np.nan)}, "not finite"),
+        ({"projections": np.full((12, 20, 20), -5.0)}, "above 0"),
+    ],
+)
+def test_bad_tilt_series_stop_before_any_work(tmp_path, capsys, tilt_series, change, words):
+    whole = dict(np.load(tilt_series))
+    np.savez(tmp_path / "bad.npz", **(whole | change))
+    given = ["-p", f"tilt_series={tmp_path / 'bad.npz'}", "-p", f"output_dir={tmp_path / 'out'}"]
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["run", "10", *given])
+    assert caught.value.code == 1
+    errors = capsys.readouterr().err
+    lines = [line for line in errors.splitlines() if line.startswith("10-4d")]
+    assert len(lines) == 1, errors
+    assert words in lines[0]
+    assert not list((tmp_path / "out").glob("*.zarr"))
