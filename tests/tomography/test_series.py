@@ -7,6 +7,7 @@ import tifffile
 import zarr
 
 from insitu import InputError, fetch
+from insitu.tomography import needle
 from insitu.tomography.algebraic import rays, sirt
 from insitu.tomography.projection import joseph
 from insitu.tomography.series import checked, open_tilt_series, write_mrc, write_volumes
@@ -110,17 +111,20 @@ def test_a_tif_or_mrc_takes_its_angles_from_beside_it(tmp_path, series):
     np.savetxt(tmp_path / "angles.csv", a)
     found = open_tilt_series(tmp_path / "own.mrc", angles=str(tmp_path / "angles.csv"))
     np.testing.assert_allclose(found.projections, p, rtol=1e-6)
+    (tmp_path / "half.mrc").write_bytes((tmp_path / "own.mrc").read_bytes()[:3000])
+    with pytest.raises(InputError, match="cannot be read as"):
+        open_tilt_series(tmp_path / "half.mrc", angles=str(tmp_path / "angles.csv"))
     (tmp_path / "angles.csv").write_text("minus ten\n")
     with pytest.raises(InputError, match="an angle a line"):
         open_tilt_series(tmp_path / "own.mrc", angles=str(tmp_path / "angles.csv"))
 
 
 def test_the_needle_is_read_with_its_angles_and_its_axis():
-    needle = open_tilt_series(fetch.recording("HAADF_Aligned.hspy"))
-    assert needle.projections.shape == (77, 256, 256)
-    np.testing.assert_allclose(needle.angles, np.arange(-76, 77, 2))
-    assert needle.pixel_size == pytest.approx(33.6, rel=1e-3)
-    small = needle.binned(4)
+    whole = open_tilt_series(fetch.recording(needle.NAME))
+    assert whole.projections.shape == (77, 256, 256)
+    np.testing.assert_allclose(whole.angles, np.arange(-76, 77, 2))
+    assert whole.pixel_size == pytest.approx(33.6, rel=1e-3)
+    small = whole.binned(4)
     offset = axis_offset(small)
     assert 0.05 < offset < 0.3  # about half a pixel of the detector
     matrix = joseph(small.angles, 64, shifts=[offset] * 77)

@@ -19,6 +19,13 @@ from insitu.tomography.projection import joseph
 from insitu.tomography.volumes import axis_offset
 
 Array = NDArray[np.float32]
+NAME = "HAADF_Aligned.hspy"
+fetch.RECORDINGS[NAME] = fetch.Recording(
+    "https://raw.githubusercontent.com/usnistgov/etspy/"
+    f"9bb0ae48b96ed8d41e2b48c4971dd5a9d29918bf/etspy/tests/test_data/{NAME}",
+    "9516accf8b273e21a2426ac9f902f5f7b46b6a5120223bb5a5d5a648b9a65b84",
+    "NIST software, public domain in the United States",
+)
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,7 @@ def benchmark(order: str) -> Needle:
     """
     if order not in ("golden", "incremental"):
         raise InputError(f"order: got {order!r}, allowed is golden or incremental")
-    recorded = series.open_tilt_series(fetch.recording("HAADF_Aligned.hspy"))
+    recorded = series.open_tilt_series(fetch.recording(NAME))
     count = len(recorded.angles)
     places = np.rint(np.linspace(92, 190, count)).astype(int)
     middle = recorded.projections[:, places, 80:176].transpose(1, 0, 2)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import mrcfile
 import numpy as np
 import zarr
 from numpy.typing import ArrayLike, NDArray
@@ -15,6 +16,7 @@ from insitu import InputError
 from insitu.files import open_movie
 
 Array = NDArray[np.float32]
+_MRC = (".mrc", ".st", ".ali", ".rec")
 
 
 @dataclass(frozen=True)
@@ -176,11 +178,21 @@ def open_tilt_series(path: str | Path, *, axis: str = "auto", angles: str = "") 
     path = Path(path).expanduser()
     if path.suffix.lower() == ".npz":
         return _open_npz(path)
+    if path.suffix.lower() in _MRC:
+        data, pixel_size = _read_mrc(path)
+        return _with_angles(path, data, pixel_size, axis, angles)
     movie = open_movie(path)
     try:
         data = np.asarray(movie.data)
     except Exception as error:  # decoders raise what they like
         raise InputError(f"{path.name} is damaged, it cannot be read ({error})") from None
+    return _with_angles(path, data, movie.pixel_size, axis, angles)
+
+
+def _with_angles(
+    path: Path, data: NDArray[Any], pixel_size: float | None, axis: str, angles: str
+) -> TiltSeries:
+    """Find the angles of a series, and check all of it."""
     beside = [path.with_suffix(end) for end in (".rawtlt", ".tlt", ".txt")]
     table = Path(angles).expanduser() if angles else next((b for b in beside if b.is_file()), None)
     times = None
@@ -189,7 +201,20 @@ def open_tilt_series(path: str | Path, *, axis: str = "auto", angles: str = "") 
         degrees, times = numbers[:, 0], (numbers[:, 1] if numbers.shape[1] > 1 else None)
     else:
         degrees = _angles_within(path)
-    return checked(data, degrees, times, pixel_size=movie.pixel_size, axis=axis)
+    return checked(data, degrees, times, pixel_size=pixel_size, axis=axis)
+
+
+def _read_mrc(path: Path) -> tuple[NDArray[Any], float | None]:
+    if not path.is_file():
+        raise InputError(f"there is no file {path}; give the path of a tilt series")
+    try:
+        with mrcfile.open(path) as file:
+            return np.array(file.data), float(file.voxel_size.x) or None
+    except Exception as error:  # a broken file raises what it likes
+        raise InputError(
+            f"{path.name} cannot be read as .mrc ({str(error)[:100]}); it is truncated or of "
+            f"another kind"
+        ) from None
 
 
 def _open_npz(path: Path) -> TiltSeries:
@@ -258,8 +283,6 @@ def write_volumes(
 
 def write_mrc(path: Path, volume: Array, *, pixel_size: float | None = None) -> None:
     """Write one volume (z, y, x) as mrc, which Tomviz and ImageJ open."""
-    import mrcfile
-
     with mrcfile.new(path, overwrite=True) as file:
         file.set_data(np.ascontiguousarray(volume, dtype=np.float32))
         file.set_volume()
