@@ -340,8 +340,11 @@ def tilt_series(tmp_path):
 
 
 def test_own_tilt_series_gives_volumes_for_others_to_open(tmp_path, tilt_series):
-    values = ["--preset", "smoke", "-p", f"tilt_series={tilt_series}", "-p"]
-    cli.main(["run", "10", *values, f"output_dir={tmp_path / 'out'}"], standalone_mode=False)
+    path = next(n for n in NOTEBOOKS if n.stem.startswith("10"))
+    values = cli._parameters(path, "smoke", (), ()) | {
+        "tilt_series": str(tilt_series), "output_dir": str(tmp_path / "out"),
+    }  # fmt: skip
+    cli.run_chapter(path, values, progress=False)
     group = zarr.open_group(tmp_path / "out" / "volumes.zarr", mode="r")
     assert group["volumes"].shape == group["deviation"].shape == (12, 20, 20, 20)
     assert float(group["deviation"][:].max()) > 0
