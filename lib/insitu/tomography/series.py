@@ -43,7 +43,7 @@ class TiltSeries:
         )  # fmt: skip
 
     def binned(self, factor: int) -> TiltSeries:
-        """Sum `factor` x `factor` detector pixels; what is left over at the edges is dropped."""
+        """Bin `factor` x `factor` pixels, intensities kept; what is left at the edges is dropped."""
         if factor == 1:
             return self
         t, z, s = (n // f for n, f in zip(self.projections.shape, (1, factor, factor), strict=True))
@@ -150,7 +150,7 @@ def _rows_run_along_s(projections: Array, *, sure: bool) -> bool:
 
 
 def _change(sums: Array) -> float:
-    """By how much lines with much in them change from tilt to tilt, not counting slow changes."""
+    """Deviation over the tilts, relative to the mean, of what the brighter lines hold."""
     mean = sums.mean(0)
     bright = mean > 0.2 * mean.max()
     return float(np.median(sums.std(0)[bright] / mean[bright]))
