@@ -1,6 +1,7 @@
 """Make again what ships in this folder: a clean image, a movie with its truth, exit waves.
 
-    python data/make.py image|movie|waves|detector|denoiser|first|study|ours|udvd [--output FOLDER]
+    python data/make.py image|movie|waves|detector|denoiser|first|study|ours|udvd|rod
+                        [--output FOLDER]
 
 image  pt_ceo2_clean.tif, which chapter 2 counts electrons of, and its record; seconds
 movie  pt_ceo2_movie.zarr, the movie of chapter 3 with its default parameters; half a minute

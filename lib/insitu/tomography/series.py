@@ -43,7 +43,7 @@ class TiltSeries:
         )  # fmt: skip
 
     def binned(self, factor: int) -> TiltSeries:
-        """Bin `factor` x `factor` pixels, intensities kept; what is left at the edges is dropped."""
+        """Bin `factor` x `factor` pixels, intensities kept; what is left at the edges goes."""
         if factor == 1:
             return self
         t, z, s = (n // f for n, f in zip(self.projections.shape, (1, factor, factor), strict=True))
