@@ -38,7 +38,7 @@ from insitu.simulate import datasets, movie_files, movies, specimens, views
 from insitu.simulate.detector import Categorical
 from insitu.simulate.imaging import Optics, image
 from insitu.simulate.waves import exit_wave
-from insitu.tomography import phantoms, series, volumes
+from insitu.tomography import ensembles, phantoms, series, volumes
 from insitu.training import Settings
 
 PIXELS, PIXEL_SIZE = 276, 0.12
@@ -223,14 +223,14 @@ def rod(folder: Path) -> Path:
     projections, _ = phantoms.record(particle, angles, rng=np.random.default_rng([0, 1]))
     data = series.checked(projections, angles)
     settings = Settings(**(asdict(volumes.SETTINGS) | {"steps": 1000, "validate_every": 250}))
-    fits = volumes.ensemble(data, settings, members=3, seed=0)
+    fits = ensembles.fit_members(data, settings, members=3, seed=0)
     record = {
         "made_by": "python data/make.py rod",
         "minutes": round(sum(f.history[-1]["seconds"] for f in fits) / 60, 1),
         "settings": asdict(settings), "versions": chapter.versions(),
         "device": chapter.device_name(torch.device("cpu")),
     }  # fmt: skip
-    return volumes.save(fits, folder / "checkpoints" / "rod.safetensors", record)
+    return ensembles.save(fits, folder / "checkpoints" / "rod.safetensors", record)
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """Movies are read from any file, and bad files are told in a sentence."""
 
 import h5py
+import mrcfile
 import numpy as np
 import pytest
 import tifffile
@@ -43,6 +44,19 @@ def test_hyperspy_file_with_its_pixel_size(tmp_path):
     movie = files.open_movie(tmp_path / "c.hspy")
     assert movie.pixel_size == pytest.approx(0.24)
     assert np.array_equal(movie.read(frames=12, size=48), MOVIE)
+
+
+def test_mrc_with_its_pixel_size(tmp_path):
+    with mrcfile.new(tmp_path / "d.mrc") as file:
+        file.set_data(MOVIE.astype(np.int16))
+        file.voxel_size = 0.24
+    movie = files.open_movie(tmp_path / "d.mrc")
+    assert movie.pixel_size == pytest.approx(0.24)
+    assert np.array_equal(movie.read(frames=12, size=48), MOVIE)
+    whole = (tmp_path / "d.mrc").read_bytes()
+    (tmp_path / "cut.mrc").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"damaged or truncated|cannot be read"):
+        files.open_movie(tmp_path / "cut.mrc").read(frames=12, size=48)
 
 
 def test_single_image_is_a_movie_of_one_frame(tmp_path):

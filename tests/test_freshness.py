@@ -95,7 +95,7 @@ def test_text_and_the_colab_cell_do_not(pages, library):
 
 
 def test_changed_data_make_a_page_stale(pages, library, monkeypatch):
-    monkeypatch.setattr(freshness, "_current_hash", lambda name, *_: f"other {name}")
+    monkeypatch.setattr(freshness, "_current_hash", lambda name: f"other {name}")
     assert stale(pages, library) == {"detectors", "figures", "nothing"}
 
 
@@ -109,10 +109,3 @@ def test_relative_imports_are_followed(library):
     (library / "insitu" / "simulate" / "extra.py").write_text("from . import noise\n")
     found = freshness.imported_modules(["from insitu.simulate import extra"], library)
     assert library / "insitu" / "simulate" / "noise.py" in found
-
-
-def test_a_recording_that_a_module_names_is_told_by_its_code(tmp_path):
-    (tmp_path / "needle.py").write_text('SHA = "abc123"\n')
-    assert freshness._current_hash("far.hspy", "abc123", tmp_path) == "abc123"
-    assert freshness._current_hash("far.hspy", "other", tmp_path) == "missing"
-    assert freshness._current_hash("far.hspy", "", tmp_path) == "missing"

@@ -40,6 +40,12 @@ RECORDINGS = {
         "5c99e412c24064eaab0286a89aa5f369a0ce2e90423dd3eb8fd26c332d1f9687",
         "MIT, (c) 2020 sreyas-mohan",
     ),
+    "HAADF_Aligned.hspy": Recording(
+        "https://raw.githubusercontent.com/usnistgov/etspy/"
+        "9bb0ae48b96ed8d41e2b48c4971dd5a9d29918bf/etspy/tests/test_data/HAADF_Aligned.hspy",
+        "9516accf8b273e21a2426ac9f902f5f7b46b6a5120223bb5a5d5a648b9a65b84",
+        "NIST software, public domain in the United States",
+    ),
 }
 
 ROOT = Path(__file__).resolve().parents[2]  # the book's folder: the library lies in lib/insitu

@@ -135,7 +135,7 @@ def _open_rosetta(path: Path) -> tuple[Any, float | None]:
     from rsciio import IO_PLUGINS
 
     suffix = path.suffix.lower().lstrip(".")
-    plugins = [p for p in IO_PLUGINS if suffix in p["file_extensions"]]
+    plugins = [p for p in IO_PLUGINS if suffix in p["file_extensions"] and p["name"] != "MRCZ"]
     if not plugins:
         raise InputError(
             f"{path.name}: files ending in .{suffix} are not known; give a .tif, .npy, .mrc, "

@@ -44,9 +44,7 @@ def is_fresh(path: Path, library: Path = LIBRARY) -> bool:
     """Whether a notebook carries a stamp that fits its code, the library and the data."""
     notebook = nbformat.read(path, as_version=4)
     stamp = notebook.metadata.get("insitu", {})
-    data = {
-        name: _current_hash(name, told, library) for name, told in stamp.get("data", {}).items()
-    }
+    data = {name: _current_hash(name) for name in stamp.get("data", {})}
     return bool(stamp) and stamp.get("hash") == page_hash(notebook, data, library)
 
 
@@ -170,13 +168,9 @@ def _bare_code(source: str) -> str:
     return ast.unparse(tree)
 
 
-def _current_hash(name: str, told: str = "", library: Path = LIBRARY) -> str:
-    """The checksum of a file as it is now; `told` is that of the stamp."""
+def _current_hash(name: str) -> str:
+    """The checksum of a file as it is now."""
     if name in fetch.RECORDINGS:
         return fetch.RECORDINGS[name].sha256
     path = fetch.ROOT / "data" / name
-    if path.exists():
-        return fetch.file_hash(path)
-    # a recording that a module names by itself: its checksum is a part of that module's code
-    named = told and any(told in module.read_text() for module in sorted(library.rglob("*.py")))
-    return told if named else "missing"
+    return fetch.file_hash(path) if path.exists() else "missing"

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from insitu import InputError
-from insitu.tomography import needle, phantoms, series, volumes
+from insitu.tomography import ensembles, needle, phantoms, series, volumes
 from insitu.tomography.algebraic import rays, sirt
 from insitu.tomography.prior import Generator, Shape
 from insitu.tomography.projection import joseph
@@ -36,14 +36,14 @@ def data(phantom):
 @pytest.fixture(scope="module")
 def fits(data):
     settings = replace(SHORT, steps=400)
-    return volumes.ensemble(
+    return ensembles.fit_members(
         data, settings, members=3, hold_every=6, shape=SMALL, batch=8, progress=False
     )
 
 
 def test_a_fit_finds_what_changes(data, truth, fits):
     """Better than what takes the specimen to be at rest, and with error bars that fit."""
-    found, bar = volumes.mean_and_deviation(fits, spread=volumes.spread_of(fits))
+    found, bar = ensembles.mean_and_deviation(fits, spread=ensembles.spread_of(fits))
     matrix = joseph(data.angles, 24)
     at_rest = sirt(matrix, rays(data.projections), iterations=50).T.reshape(truth[0].shape)
     assert ((found - truth) ** 2).mean() < 0.7 * ((at_rest - truth) ** 2).mean()
@@ -51,9 +51,9 @@ def test_a_fit_finds_what_changes(data, truth, fits):
     assert found.min() >= 0
     solid = truth.mean(0) > 0.5
     covered = (abs(found - truth) < bar)[:, solid].mean()
-    assert 0.35 < covered < 0.95
+    assert 0.55 < covered < 0.85
     assert fits[0].held_error() < 0.1
-    assert volumes.spread_of(fits) >= 1
+    assert ensembles.spread_of(fits) >= 1
 
 
 def test_tilts_held_back_are_not_seen(data):
@@ -67,6 +67,26 @@ def test_tilts_held_back_are_not_seen(data):
     np.testing.assert_allclose(one.scale, two.scale)
     np.testing.assert_array_equal(one.volumes([3]), two.volumes([3]))
     assert one.held_error() != two.held_error()
+
+
+def test_a_run_of_other_settings_or_data_is_not_resumed(data, tmp_path):
+    settings = replace(SHORT, steps=8, validate_every=4, save_every=4)
+    options = {"shape": SMALL, "progress": False, "checkpoint": tmp_path / "c.safetensors"}
+
+    def stop(_):
+        raise KeyboardInterrupt
+
+    def interrupted(**more):
+        calls = iter((lambda _: None, stop))
+        with pytest.raises(KeyboardInterrupt):
+            volumes.fit(data, settings, watch=lambda s: next(calls)(s), **options, **more)
+
+    interrupted()
+    darker = replace(data, projections=0.5 * data.projections)
+    for series_, more in ((darker, {}), (data, {"batch": 3}), (data, {"gains": True}),
+                          (data, {"offset": 1.0})):  # fmt: skip
+        with pytest.raises(InputError, match="another run"):
+            volumes.fit(series_, settings, **options, **more)
 
 
 def test_killed_and_resumed_gives_the_same_bits(data, tmp_path):
@@ -101,6 +121,19 @@ def test_a_slice_depends_on_its_place_and_time_alone():
     shown = Generator(20, 16, replace(SMALL, angle=True))
     a, b = (shown(block, time, torch.full((3,), x)) for x in (0.0, 60.0))
     assert not torch.allclose(a, b)
+
+
+def test_an_ensemble_is_kept_and_belongs_to_its_series(data, fits, tmp_path):
+    path = ensembles.save(fits, tmp_path / "e.safetensors", {"made_by": "a test"})
+    rounded = replace(data, projections=data.projections * np.float32(1 + 1e-6))
+    again = ensembles.load(path, rounded)
+    assert [f.held.tolist() for f in again] == [f.held.tolist() for f in fits]
+    np.testing.assert_allclose(again[1].volumes([7]), fits[1].volumes([7]), atol=0.02)
+    noise = 0.01 * data.projections.max() * np.random.default_rng(9).normal(size=(30, 24, 24))
+    for other in (replace(data, projections=data.projections + noise.astype(np.float32)),
+                  replace(data, angles=data.angles[::-1]), data.until(20)):  # fmt: skip
+        with pytest.raises(InputError, match="another tilt series"):
+            ensembles.load(path, other)
 
 
 @pytest.mark.parametrize(("size", "depth"), [(17, 1), (37, 5), (48, 1)])
@@ -157,7 +190,7 @@ def test_too_few_tilts_are_refused(data):
         volumes.fit(data.until(3), SHORT, hold_every=1, progress=False)
     one = volumes.fit(data, replace(SHORT, steps=1), shape=SMALL, hold_every=0, progress=False)
     with pytest.raises(InputError, match="two fits or more"):
-        volumes.spread_of([one])
+        ensembles.spread_of([one])
 
 
 def test_the_needle_scores_its_own_reference_at_its_floor():

@@ -20,12 +20,6 @@ from insitu.tomography.volumes import axis_offset
 
 Array = NDArray[np.float32]
 NAME = "HAADF_Aligned.hspy"
-fetch.RECORDINGS[NAME] = fetch.Recording(
-    "https://raw.githubusercontent.com/usnistgov/etspy/"
-    f"9bb0ae48b96ed8d41e2b48c4971dd5a9d29918bf/etspy/tests/test_data/{NAME}",
-    "9516accf8b273e21a2426ac9f902f5f7b46b6a5120223bb5a5d5a648b9a65b84",
-    "NIST software, public domain in the United States",
-)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ class Shape:
 
 
 class Generator(nn.Module):
-    """(place, time) to a few neighbouring slices, between 0 and a brightness that is learned.
+    """(place, time) to a few neighbouring slices, nowhere below 0.
 
     Waves of place and time, two dense layers, a coarse picture, then convolutions of growing
     resolution. Features are normalised within each picture, never over a batch, so that a slice
@@ -60,7 +60,6 @@ class Generator(nn.Module):
             ) for _ in range(scales + 1)
         )  # fmt: skip
         self.last = nn.Conv2d(shape.width, shape.together, 3, padding=1)
-        self.brightness = nn.Parameter(torch.zeros(1))
 
     def forward(self, block: Tensor, time: Tensor, angle: Tensor | None = None) -> Tensor:
         """Draw slices.
@@ -94,7 +93,7 @@ class Generator(nn.Module):
         x = self.last(x)
         cut = (x.shape[-1] - self.size) // 2
         x = x[..., cut : cut + self.size, cut : cut + self.size]
-        return torch.sigmoid(x) * torch.exp(self.brightness) * self.round
+        return functional.softplus(x) * self.round
 
 
 def _waves(position: Tensor, highest: float) -> Tensor:

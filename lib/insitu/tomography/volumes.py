@@ -8,7 +8,8 @@ specimen is found or only its projections.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,11 @@ class Fit:
             u = _draw(self.specimen, blocks, tilt, self._about(device))
             result[index] = self.scale * u.flatten(0, 1)[:depth].cpu().numpy()
         return result
+
+    def place(self, number: int) -> Tensor:
+        """Place of the tilt axis at a tilt by number, (1,) [pixels]."""
+        near = self._about(next(self.specimen.parameters()).device).near
+        return self.specimen.places(near[[number]])
 
     def _about(self, device: torch.device) -> _About:
         return _about(self.series, self.held, device)
@@ -287,77 +293,14 @@ def fit(
         own = float(torch.mean(y[torch.as_tensor(judged, device=device)] ** 2)) / power
         return float(np.mean(errors) / own) ** 0.5
 
-    run = {"seed": seed, "shape": asdict(shape), "tilts": count, "depth": depth, "size": size,
-           "held": held.tolist(), "steady": steady, "warm": start is not None}  # fmt: skip
+    run = {"series": _digest(series), "held": held.tolist(), "shape": asdict(shape),
+           "batch": batch, "steady": steady, "gains": gains, "shifts": shifts, "offset": offset,
+           "seed": seed, "warm": start is not None}  # fmt: skip
     result = train(
         specimen, loss, validate, settings, checkpoint=checkpoint, about=run, progress=progress
     )
     assert isinstance(result.network, Specimen)
     return Fit(result.network, series, held, scale, result.history)
-
-
-def ensemble(
-    series: TiltSeries, settings: Settings = SETTINGS, *, members: int = 5, hold_every: int = 10,
-    seed: int = 0, **options: Any,
-) -> list[Fit]:  # fmt: skip
-    """Several fits, each of a seed of its own, and with other tilts held back.
-
-    Further options are those of `fit`.
-    """
-    return [
-        fit(series, settings, seed=seed + m, hold_every=hold_every,
-            hold_first=m * hold_every // members, **options)
-        for m in range(members)
-    ]  # fmt: skip
-
-
-def mean_and_deviation(
-    fits: Sequence[Fit], moments: Sequence[int] | None = None, *, spread: float = 1.0
-) -> tuple[Array, Array]:
-    """Mean volumes of an ensemble, and one standard deviation of their error, (t, z, y, x).
-
-    A member's error is `spread` times what members differ by (`spread_of`): its square is that of
-    what they differ by and of what they have in common. The mean of n members keeps the common
-    part, and 1/n of the rest: s^2 (spread^2 - 1 + 1/n).
-    """
-    first = fits[0].volumes(moments)
-    mean, square = first.copy(), np.zeros_like(first)
-    for number, other in enumerate(fits[1:], start=2):  # Welford's recurrence
-        drawn = other.volumes(moments)
-        step = drawn - mean
-        mean += step / number
-        square += step * (drawn - mean)
-    variance = square / max(1, len(fits) - 1)
-    return mean, np.sqrt(variance * max(0.0, spread**2 - 1 + 1 / len(fits)))
-
-
-@torch.no_grad()
-def spread_of(fits: Sequence[Fit]) -> float:
-    """How much larger a member's errors are than what members differ by, without a truth.
-
-    Both are measured on projections: errors on the tilts that a member did not see, where the
-    noise is taken off, that of the detector's pixels that see no specimen.
-    """
-    errors, differences = 0.0, 0.0
-    for fit_ in fits:
-        device = next(fit_.specimen.parameters()).device
-        angles = torch.tensor(fit_.series.angles, dtype=torch.float32, device=device)
-        for k in fit_.held.tolist():
-            seen = []
-            for other in fits:
-                u = torch.tensor(other.volumes([k]), device=device)
-                place = other.specimen.places(_about(other.series, other.held, device).near[[k]])
-                seen.append(project(u, angles[[k]], shifts=place)[0].cpu().numpy())
-            own = seen[next(i for i, f in enumerate(fits) if f is fit_)]
-            error = (own - fit_.series.projections[k]) ** 2
-            bright = np.mean(seen, axis=0)
-            empty = bright < 0.02 * bright.max()
-            noise = float(error[empty].mean()) if empty.sum() >= 50 else 0.0
-            errors += float((error[~empty] - noise).sum())
-            differences += float(np.var(seen, axis=0, ddof=1)[~empty].sum())
-    if differences == 0:
-        raise InputError("ensemble: give two fits or more, with tilts held back")
-    return max(1.0, errors / differences) ** 0.5
 
 
 def stream(
@@ -392,42 +335,10 @@ def stream(
         yield count - 1, known
 
 
-def save(fits: Sequence[Fit], path: Path, record: Mapping[str, Any]) -> Path:
-    """Write an ensemble's weights, in half precision, and what belongs to them."""
-    specimen = fits[0].specimen
-    own = {"shape": asdict(specimen.generator.shape), "gains": specimen.gains is not None,
-           "shifts": specimen.shifts is not None, "offset": specimen.offset,
-           "fits": [{"held": f.held.tolist(), "scale": f.scale, "history": f.history}
-                    for f in fits]}  # fmt: skip
-    tensors = {f"{n}.{k}": v.half() for n, f in enumerate(fits)
-               for k, v in f.specimen.state_dict().items()}  # fmt: skip
-    return checkpoints.save(path, tensors, {**own, **record}, readable=True)
-
-
-def load(path: Path, series: TiltSeries, device: torch.device | str = "cpu") -> list[Fit]:
-    """Read an ensemble that was fitted to this series.
-
-    Raises
-    ------
-    InputError
-        If the file is not that of an ensemble, or belongs to a series of another size.
-    """
-    tensors, record = checkpoints.load(path)
-    fits = []
-    try:
-        shape = Shape(**record["shape"])
-        options = {key: record[key] for key in ("gains", "shifts", "offset")}
-        about = [(np.array(f["held"], np.int64), float(f["scale"]), f["history"])
-                 for f in record["fits"]]  # fmt: skip
-    except (KeyError, TypeError, ValueError):
-        raise InputError(f"checkpoint: {path.name} is not that of an ensemble") from None
-    for number, (held, scale, history) in enumerate(about):
-        specimen = Specimen(series, shape, **options)
-        start = f"{number}."
-        own = {k.removeprefix(start): v.float() for k, v in tensors.items() if k.startswith(start)}
-        checkpoints.fill(specimen, own, path.name)
-        fits.append(Fit(specimen.to(device).eval(), series, held, scale, history))
-    return fits
+def _digest(series: TiltSeries) -> str:
+    """Of all that was recorded."""
+    parts = (series.projections, series.angles, series.share)
+    return hashlib.sha256(b"".join(np.ascontiguousarray(p).tobytes() for p in parts)).hexdigest()
 
 
 def _turns(pairs: NDArray[Any], step: int, batch: int, seed: int) -> NDArray[Any]:
