@@ -222,7 +222,7 @@ def rod(folder: Path) -> Path:
     angles = phantoms.tilt_angles("golden", 100)
     projections, _ = phantoms.record(particle, angles, rng=np.random.default_rng([0, 1]))
     data = series.checked(projections, angles)
-    settings = Settings(**(asdict(volumes.SETTINGS) | {"steps": 1000, "validate_every": 250}))
+    settings = Settings(**(asdict(volumes.SETTINGS) | {"steps": 1000, "validate_every": 200}))
     fits = ensembles.fit_members(data, settings, members=3, seed=0)
     record = {
         "made_by": "python data/make.py rod",

@@ -182,6 +182,7 @@ def fit(
     batch: int = 12,
     hold_every: int = 12,
     hold_first: int = 4,
+    sharpness: float = 1.0,
     steady: float = 0.0,
     gains: bool = False,
     shifts: bool = False,
@@ -195,12 +196,14 @@ def fit(
 ) -> Fit:
     """Fit a specimen that changes to a tilt series.
 
-    The loss is the mean squared difference of the projections, in units of their mean square, and
+    The loss is the mean square of F (A u - p), in units of that of F p, and
 
         steady * mean |u(t + 1 tilt) - u(t)|,
 
     u without the gains, its brightest at about 1: of all that explains the tilts, that which
-    changes least.
+    changes least. A projection keeps a detail of spatial frequency f with a weight of 1 / f, so
+    that a plain difference hardly sees edges, and they are learned last. F gives the weight back,
+    |f|^sharpness along the detector: 1 is the ramp of filtered back-projection, 0 is none.
 
     Parameters
     ----------
@@ -214,6 +217,8 @@ def fit(
         Blocks of slices a step, each at a tilt of its own.
     hold_every, hold_first : int
         Which tilts are held back; 0 holds none, and the last step is taken.
+    sharpness : float
+        Exponent of F; noise is sharpened, too, so that less may be more where there is much of it.
     steady : float
         Weight of the change; for orders of tilts that take long to come around.
     gains, shifts, offset : bool, bool, float
@@ -261,19 +266,26 @@ def fit(
     y = torch.tensor(series.projections / scale, device=device)
     y = functional.pad(y, (0, 0, 0, blocks * together - depth))
     y = y.reshape(count, blocks, together, size)
-    power = float((y[torch.as_tensor(used, device=device)] ** 2).mean())
+    ramp = (torch.fft.rfftfreq(2 * size, 0.5, device=device) + 0.05) ** sharpness
+
+    def sharpened(lines: Tensor) -> Tensor:
+        spectrum = torch.fft.rfft(lines, 2 * size) * ramp
+        return torch.fft.irfft(spectrum, 2 * size)[..., :size]
+
+    power = float((sharpened(y[torch.as_tensor(used, device=device)]) ** 2).mean())
     pairs = np.stack(np.meshgrid(used, np.arange(blocks), indexing="ij"), -1).reshape(-1, 2)
 
     def compare(model: Specimen, tilt: Tensor, block: Tensor) -> tuple[Tensor, Tensor]:
         u = _draw(model, block, tilt, about)
         seen = project(u, about.angles[tilt], shifts=model.places(about.near[tilt]))
-        return u, ((seen - y[tilt, block]) ** 2).mean() / power
+        return u, seen - y[tilt, block]
 
     def loss(model: nn.Module, step: int) -> Tensor:
         assert isinstance(model, Specimen)
         chosen = torch.tensor(_turns(pairs, step, batch, seed), device=device)
         tilt, block = chosen.unbind(1)
-        u, value = compare(model, tilt, block)
+        u, difference = compare(model, tilt, block)
+        value = (sharpened(difference) ** 2).mean() / power
         if steady:
             other = torch.where(tilt + 1 < count, tilt + 1, tilt - 1)
             still = u / model.gain(about.near[tilt])
@@ -289,13 +301,13 @@ def fit(
             watch(model)
         block = torch.arange(blocks, device=device)
         tilts = [torch.full_like(block, int(k)) for k in judged]
-        errors = [float(compare(model, k, block)[1]) for k in tilts]
-        own = float(torch.mean(y[torch.as_tensor(judged, device=device)] ** 2)) / power
+        errors = [float((compare(model, k, block)[1] ** 2).mean()) for k in tilts]
+        own = float(torch.mean(y[torch.as_tensor(judged, device=device)] ** 2))
         return float(np.mean(errors) / own) ** 0.5
 
     run = {"series": _digest(series), "held": held.tolist(), "shape": asdict(shape),
-           "batch": batch, "steady": steady, "gains": gains, "shifts": shifts, "offset": offset,
-           "seed": seed, "warm": start is not None}  # fmt: skip
+           "batch": batch, "sharpness": sharpness, "steady": steady, "gains": gains,
+           "shifts": shifts, "offset": offset, "seed": seed, "warm": start is not None}  # fmt: skip
     result = train(
         specimen, loss, validate, settings, checkpoint=checkpoint, about=run, progress=progress
     )
