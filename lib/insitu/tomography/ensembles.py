@@ -50,7 +50,7 @@ def mean_and_deviation(
     what they differ by and of what they have in common. The mean of n members keeps the common
     part, and 1/n of the rest: s^2 (spread^2 - 1 + 1/n). Few members tell a voxel's s^2 badly (of
     three, 58 % of the errors would lie within s, not 68 %): it is averaged over its neighbours,
-    by a Gaussian of 1.5 voxels.
+    by a Gaussian of one voxel.
     """
     first = fits[0].volumes(moments)
     mean, square = first.copy(), np.zeros_like(first)
@@ -61,7 +61,7 @@ def mean_and_deviation(
         square += step * (drawn - mean)
     square *= max(0.0, spread**2 - 1 + 1 / len(fits)) / max(1, len(fits) - 1)
     for variance in square:
-        ndimage.gaussian_filter(variance, 1.5, output=variance, mode="nearest")
+        ndimage.gaussian_filter(variance, 1.0, output=variance, mode="nearest")
     return mean, np.sqrt(square)
 
 
@@ -125,7 +125,7 @@ def load(path: Path, series: TiltSeries, device: torch.device | str = "cpu") -> 
     except (KeyError, TypeError, ValueError):
         raise InputError(f"checkpoint: {path.name} is not that of an ensemble") from None
     here = np.array(_sample(series))
-    if here.shape != there.shape or abs(here - there).max() > 1e-3:  # one rounds, machines differ
+    if here.shape != there.shape or abs(here - there).max() > 1e-3:  # rounded, and machines differ
         raise InputError(f"checkpoint: {path.name} was fitted to another tilt series; fit this one")
     for number, (held, scale, history) in enumerate(about):
         specimen = Specimen(series, shape, **options)
