@@ -82,15 +82,15 @@ def test_a_run_of_other_settings_or_data_is_not_resumed(data, tmp_path):
     settings = replace(SHORT, steps=8, validate_every=4, save_every=4)
     options = {"shape": SMALL, "progress": False, "checkpoint": tmp_path / "c.safetensors"}
 
-    def stop(_):
-        raise KeyboardInterrupt
+    calls = []
 
-    def interrupted(**more):
-        calls = iter((lambda _: None, stop))
-        with pytest.raises(KeyboardInterrupt):
-            volumes.fit(data, settings, watch=lambda s: next(calls)(s), **options, **more)
+    def interrupt(_):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
 
-    interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        volumes.fit(data, settings, watch=interrupt, **options)
     darker = replace(data, projections=0.5 * data.projections)
     for series_, more in ((darker, {}), (data, {"batch": 3}), (data, {"gains": True}),
                           (data, {"sharpness": 0.5}), (data, {"offset": 1.0})):  # fmt: skip
