@@ -29,7 +29,7 @@ test: $(VENV)/.test
 	$(BIN)/mypy
 	tests/chromium.sh
 	$(BIN)/jupyter-book build . -n -W --keep-going
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 bench: $(VENV)/.test
 	$(BIN)/python tests/benchmarks/detectors.py

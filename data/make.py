@@ -7,7 +7,8 @@ image  pt_ceo2_clean.tif, which chapter 2 counts electrons of, and its record; s
 movie  pt_ceo2_movie.zarr, the movie of chapter 3 with its default parameters; half a minute
 waves  exit_waves.zarr, waves behind 40 random specimens; a minute
 detector  detector.json, fitted to the real movie; seconds
-denoiser  checkpoints/pt_ceo2.safetensors; an hour on two cores, goes on where it was stopped
+denoiser  checkpoints/pt_ceo2.safetensors; two hours on two cores, goes on where it was
+          stopped
 first  checkpoints/bf_cnn.safetensors; half an hour, likewise
 ours   checkpoints/movie_ours.safetensors, learned from the movie; ten minutes on two cores
 udvd   checkpoints/movie_udvd.safetensors, likewise; half an hour, goes on where it was stopped
@@ -99,7 +100,7 @@ def denoiser(folder: Path) -> Path:
     result = learn.learn_pt_ceo2(bank, checkpoint=folder / "pt_ceo2.training.safetensors")
     return learn.save_denoiser(
         folder / "checkpoints" / "pt_ceo2.safetensors", result, learn.SETTINGS, binned=True,
-        pixel_size=(0.05, 0.26), dose=learn.DOSES, seed=0, images=6400,
+        pixel_size=(0.05, 0.26), dose=learn.DOSES, seed=0, images=learn.IMAGES,
         bank={"structures": 520, "seed": 0}, made_by="data/make.py denoiser",
         device=chapter.device_name(torch.device("cpu")),
     )  # fmt: skip

@@ -182,3 +182,14 @@ def test_another_architecture_is_refused(saved):
     other = checkpoints.seeded(BiasFreeCNN, 0, layers=4, channels=8)
     with pytest.raises(InputError, match="belongs to another architecture"):
         checkpoints.fill(other, tensors, "net.safetensors")
+
+
+def test_the_learning_rate_falls_and_rises_again():
+    settings = Settings(steps=100, restart=40, warm_up=10)
+    rates = [training._schedule(step, settings) for step in range(100)]
+    assert rates[9] > 0.8
+    assert rates[39] < 0.02
+    assert 0.6 < max(rates[40:]) <= 0.7
+    assert rates[99] < 0.02
+    once = [training._schedule(step, Settings(steps=40, warm_up=10)) for step in range(40)]
+    assert once == pytest.approx(rates[:40])

@@ -19,6 +19,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from insitu import InputError
+from insitu.fetch import shipped
+
+
+def find(name: str | Path) -> Path:
+    """Return where a checkpoint lies: one that ships, by its bare name, or a file."""
+    bare = Path(name).suffix == "" and Path(name).name == str(name)
+    return shipped(f"checkpoints/{name}.safetensors") if bare else Path(name)
 
 
 def save(

@@ -30,6 +30,7 @@ class Settings:
     optimiser: str = "adam"  # or muon, which needs half the steps or fewer
     learning_rate: float = 1e-3  # of muon about 6e-3
     warm_up: int = 50  # steps in which the learning rate rises to its full value
+    restart: int = 0  # step at which it rises a second time, to 0.7 of that; 0 never
     average: float = 0.995  # decay of the running average of the weights, which is what is kept
     clip: float = 1.0  # largest norm of the gradient
     validate_every: int = 100
@@ -148,9 +149,13 @@ def _optimiser(network: nn.Module, settings: Settings) -> torch.optim.Optimizer:
 
 
 def _schedule(step: int, settings: Settings) -> float:
-    """A rise over the warm-up, then half a cosine down to a hundredth."""
-    rise = min(1.0, (step + 1) / max(1, settings.warm_up))
-    return rise * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / settings.steps)))
+    """A rise over the warm-up, then half a cosine down to a hundredth; again after a restart."""
+    again = 0 < settings.restart <= step
+    begin, end = (settings.restart, settings.steps) if again else (
+        0, settings.restart or settings.steps)  # fmt: skip
+    rise = min(1.0, (step - begin + 1) / max(1, settings.warm_up)) * (0.7 if again else 1.0)
+    fall = 0.5 * (1 + math.cos(math.pi * (step - begin) / max(1, end - begin)))
+    return rise * (0.01 + 0.99 * fall)
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from denoising import median
 from scipy import ndimage
 
 from insitu import chapter, checkpoints, fetch
-from insitu.denoise import blindspot, unsupervised
+from insitu.denoise import blindspot, losses, unsupervised
 from insitu.denoise.blind_networks import UDVD, BlindVideoUNet
 from insitu.denoise.surroundings import FAR
 from insitu.simulate import movie_files
@@ -42,7 +42,7 @@ def speed(counts: np.ndarray[Any, Any]) -> None:
     steps = 6
     settings = replace(unsupervised.SETTINGS, steps=steps, validate_every=1000)
     begin = time.perf_counter()
-    blindspot.learn(network, blocks, settings, measure=blindspot.surprise(Poisson()), judged=1,
+    blindspot.learn(network, blocks, settings, measure=losses.surprise(Poisson()), judged=1,
                     progress=False)  # fmt: skip
     ours = (time.perf_counter() - begin) / steps / (8 * (96 / 64) ** 2)
     print(f"training, window of 64 x 64: UDVD {theirs:.3f} s, ours {ours:.4f} s, "

@@ -18,9 +18,10 @@ import torch
 
 from insitu import chapter, checkpoints, fetch
 from insitu.denoise import classical, examples, learn
+from insitu.denoise.binning import spread, summed
 from insitu.denoise.examples import Batch, Summed, draw_pool
 from insitu.denoise.networks import BiasFreeUNet
-from insitu.denoise.supervised import load_denoiser, spread, summed
+from insitu.denoise.supervised import load_denoiser
 from insitu.muon import Muon
 from insitu.simulate import views
 from insitu.simulate.datasets import Bank

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from insitu import InputError, checkpoints
-from insitu.denoise import blindspot
+from insitu.denoise import blindspot, losses
+from insitu.denoise.binning import Binned
 from insitu.denoise.blind_networks import UDVD, BlindVideoUNet
 from insitu.denoise.surroundings import FAR, FIVE, Surroundings, weighted
 from insitu.simulate.detector import Poisson
@@ -113,7 +114,7 @@ def test_learns_from_one_movie_and_tells_without_truth():
     settings = Settings(steps=40, optimiser="muon", learning_rate=2e-3, warm_up=5, average=0.9,
                         validate_every=20, save_every=100)  # fmt: skip
     result = blindspot.learn(network(SMALL, channels=8), blocks, settings, batch=4, side=32,
-                             measure=blindspot.surprise(Poisson()), progress=False)  # fmt: skip
+                             measure=losses.surprise(Poisson()), progress=False)  # fmt: skip
     answer = blindspot.denoise(counts, result.network, SMALL, mean=blocks.mean, progress=False)
     error = ((answer - clean) ** 2).mean()
     five = np.stack([counts[max(0, t - 2) : t + 3].mean(0) for t in range(24)])
@@ -122,7 +123,7 @@ def test_learns_from_one_movie_and_tells_without_truth():
     assert answer.dtype == np.float32
 
 
-@pytest.mark.parametrize("measure", [blindspot.squares, blindspot.surprise(Poisson())])
+@pytest.mark.parametrize("measure", [losses.squares, losses.surprise(Poisson())])
 def test_killed_and_resumed_gives_the_same_bits(tmp_path, measure):
     counts, _ = movie(8, 32, 32)
     blocks = blindspot.cut(counts, SMALL)
@@ -151,7 +152,7 @@ def test_killed_and_resumed_gives_the_same_bits(tmp_path, measure):
 def test_udvd_learns_by_the_same_loop():
     counts, _ = movie(8, 32, 32)
     blocks = blindspot.cut(counts, FIVE)
-    result = blindspot.learn(UDVD(6), blocks, QUICK, measure=blindspot.squares, batch=2, side=32,
+    result = blindspot.learn(UDVD(6), blocks, QUICK, measure=losses.squares, batch=2, side=32,
                              progress=False)  # fmt: skip
     answer = blindspot.denoise(counts, result.network, FIVE, mean=blocks.mean, progress=False)
     assert answer.shape == counts.shape
@@ -180,7 +181,7 @@ def test_long_movies_are_sampled():
 
 def test_binned_movies_are_summed_lazily():
     counts, _ = movie(6, 37, 53)
-    binned = blindspot.Binned(counts, 2)
+    binned = Binned(counts, 2)
     assert binned.shape == (6, 19, 27)
     part = binned[1:3, 2:5, 0:4]
     np.testing.assert_array_equal(part[0], counts[1, 4:10, 0:8].reshape(3, 2, 4, 2).sum((1, 3)))
@@ -188,22 +189,26 @@ def test_binned_movies_are_summed_lazily():
 
 def test_the_loss_fits_the_movie():
     counts, _ = movie(12, 48, 48)
-    assert "own detector" in blindspot.measure_for(counts)[0]
-    assert "Poisson" in blindspot.measure_for(counts.astype(np.int32) + 60)[0]
-    assert blindspot.measure_for(counts - 0.5)[1] is blindspot.squares
+    assert losses.measure_for(counts - 0.5) is losses.squares
+    bright = counts.astype(np.int32) + 60
+    k, m = torch.tensor([0.0, 1.0, 3.0]), torch.tensor([0.5, 0.5, 0.5])
+    poisson = losses.surprise(Poisson())(k, m)
+    torch.testing.assert_close(losses.measure_for(bright)(k, m), poisson)
+    own = np.minimum(counts, 2)  # a detector that never sees three electrons
+    assert losses.measure_for(own)(k, m)[2] > poisson[2] + 1
     for bad, words in ((np.full((4, 32, 32), 2.0), "nothing to learn"),
                        (np.full((4, 32, 32), np.nan), "NaN")):  # fmt: skip
         with pytest.raises(InputError, match=words):
-            blindspot.measure_for(bad)
+            losses.measure_for(bad)
     hot = counts.copy().astype(np.int32)
     hot[3, 4, 5] = 60_000
     with pytest.raises(InputError, match="hot pixel"):
-        blindspot.measure_for(hot)
+        losses.measure_for(hot)
 
 
 def test_correlated_noise_asks_for_a_larger_square():
     counts, _ = movie(20, 64, 64, mean=2.0)
-    assert blindspot.hidden_square(counts) == 1
+    assert losses.hidden_square(counts) == 1
     spilled = counts.astype(np.int32)
     spilled[:, :, 1:] += counts[:, :, :-1]
-    assert blindspot.hidden_square(spilled) == 3
+    assert losses.hidden_square(spilled) == 3

@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from insitu import InputError, checkpoints
-from insitu.denoise import supervised
+from insitu.denoise.binning import binning, spread, summed
 from insitu.denoise.networks import BiasFreeCNN
-from insitu.denoise.supervised import Denoiser, binning, load_denoiser, spread, summed
+from insitu.denoise.supervised import Denoiser, load_denoiser
+from insitu.fetch import shipped
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +140,7 @@ def test_checkpoints_that_are_no_denoisers(tmp_path):
 
 
 def test_shipped_checkpoints_are_small_and_tell_their_origin():
-    folder = supervised.shipped("checkpoints")
+    folder = shipped("checkpoints")
     found = sorted(folder.glob("*.safetensors"))
     assert found
     for path in found:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from insitu import InputError, checkpoints
-from insitu.denoise import blindspot
+from insitu.denoise import losses
 from insitu.denoise.surroundings import FAR
 from insitu.denoise.unsupervised import learn_movie, load_movie_denoiser
 from insitu.training import Settings
@@ -69,7 +69,7 @@ def test_what_is_no_count_is_learned_by_squares():
     values = movie((8, 32, 32)) - 0.5
     denoiser, result = learn_movie(values, QUICK, **SMALL)
     assert np.isfinite(result.history[-1]["validation"])
-    assert blindspot.measure_for(values)[1] is blindspot.squares
+    assert losses.measure_for(values) is losses.squares
     answer = denoiser(values, progress=False)
     assert abs(answer.mean() - values.mean()) < 0.1
     assert denoiser.least == -np.inf

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from insitu import InputError
-from insitu.denoise.supervised import Denoiser, binning, checked, filled, summed
+from insitu.denoise.binning import binning, summed
+from insitu.denoise.supervised import Denoiser, checked, filled
 
 
 def thinned(counts: Tensor, share: float, generator: torch.Generator) -> Tensor:

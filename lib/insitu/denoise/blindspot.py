@@ -12,105 +12,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from insitu import InputError
-from insitu.denoise.supervised import summed
+from insitu.denoise.losses import Measure
 from insitu.denoise.surroundings import Frames, Surroundings
-from insitu.simulate import noise
-from insitu.simulate.detector import Categorical, Poisson
 from insitu.training import Result, Settings, train
 
 PATCH = 16  # side of the patches of counts that are held back [px]
 HALO = 96  # pixels around a block or tile that its filters and networks may look at
-
-
-class CountModel(Protocol):
-    """A detector that knows how likely its counts are; `max_mean` is optional."""
-
-    def log_prob(self, counts: Tensor, intensity: Tensor) -> Tensor:
-        """Log-likelihood of each pixel [nat]."""
-
-
-def squares(counts: Tensor, expected: Tensor) -> Tensor:
-    """Squared error of each pixel, for data that are not counts."""
-    return (counts - expected).square()
-
-
-def surprise(detector: CountModel) -> Callable[[Tensor, Tensor], Tensor]:
-    """Minus the log-likelihood of each count [nat]."""
-    most = float(getattr(detector, "max_mean", np.inf)) * (1 - 1e-6)
-
-    def measure(counts: Tensor, expected: Tensor) -> Tensor:
-        return -detector.log_prob(counts, expected.clamp(1e-6, most))
-
-    return measure
-
-
-def measure_for(movie: NDArray[Any]) -> tuple[str, Callable[[Tensor, Tensor], Tensor]]:
-    """Choose the loss that fits a movie: its own detector's, Poisson's, or squares.
-
-    Parameters
-    ----------
-    movie : (t, y, x) array
-        A part of the movie is enough.
-
-    Raises
-    ------
-    InputError
-        If the values are neither counts nor anything else that can be learned from.
-    """
-    if not np.isfinite(movie).all():
-        raise InputError("movie: it holds NaN or infinite values; replace or crop them")
-    if movie.min() == movie.max():
-        raise InputError(f"movie: every value is {movie.min():g}; there is nothing to learn")
-    if movie.min() < 0 or (movie != np.rint(movie)).any():
-        return "squares, because the values are no counts", squares
-    counts = noise.as_counts(movie)
-    if counts.max() > 40:
-        return "Poisson's likelihood", surprise(Poisson())
-    return "the likelihood of the movie's own detector", surprise(Categorical.fit(counts))
-
-
-def hidden_square(movie: NDArray[Any]) -> int:
-    """Side of the square that has to be hidden: 1 where noise is white, 3 where it is not.
-
-    Noise is white here if its correlation between neighbours (`noise.autocorrelation`) is below
-    0.02, or not significant.
-    """
-    correlation = noise.autocorrelation(movie, reach=1)
-    error = np.sqrt(1.5 / max(1, (len(movie) - 1) * movie[0].size))
-    correlation[1, 1] = 0
-    return 3 if np.abs(correlation).max() > max(0.02, 5 * error) else 1
-
-
-class Binned:
-    """A movie whose pixels are summed when it is cut: lens and detector differ in resolution.
-
-    Parameters
-    ----------
-    movie : (t, y, x) array
-        Counts.
-    factor : int
-        Pixels across that are summed.
-    """
-
-    def __init__(self, movie: Frames, factor: int) -> None:
-        self.movie, self.factor = movie, factor
-        self.shape = (movie.shape[0], *(-(-n // factor) for n in movie.shape[1:]))
-
-    def __getitem__(self, key: tuple[slice, slice, slice]) -> NDArray[np.float32]:
-        times, *box = key
-        fine = [slice(*(None if n is None else n * self.factor for n in (s.start, s.stop)))
-                for s in box]  # fmt: skip
-        frames = np.asarray(self.movie[times, fine[0], fine[1]])
-        return np.stack([summed(frame, self.factor) for frame in frames])
 
 
 @dataclass
@@ -238,7 +152,7 @@ def motion(blocks: Blocks, surroundings: Surroundings) -> Tensor:
 
 def learn(
     network: nn.Module, blocks: Blocks, settings: Settings, *,
-    measure: Callable[[Tensor, Tensor], Tensor], batch: int = 8, side: int = 96, seed: int = 0,
+    measure: Measure, batch: int = 8, side: int = 96, seed: int = 0,
     judged: int = 16, checkpoint: Path | None = None, about: Mapping[str, Any] | None = None,
     watch: Callable[[nn.Module], None] | None = None, progress: bool = True,
 ) -> Result:  # fmt: skip
@@ -256,7 +170,7 @@ def learn(
     settings : Settings
         How long and how fast.
     measure : callable
-        (counts, expected) to the loss of each pixel: `squares`, or `surprise(detector)`.
+        (counts, expected) to the loss of each pixel, such as `losses.surprise(detector)`.
     batch, side : int
         Crops of a step, and their rows and columns.
     seed : int

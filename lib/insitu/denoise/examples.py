@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from insitu import InputError
+from insitu.denoise.losses import CountModel
 from insitu.simulate.datasets import Bank, Conditions, Detector, sample
 from insitu.simulate.detector import Categorical, Poisson
 
@@ -182,14 +183,7 @@ def decibels(output: Tensor, batch: Batch) -> Tensor:
     return 10 * torch.log10(errors + 1e-7).mean()
 
 
-class Likelihood(Protocol):
-    """A detector that knows how likely its counts are."""
-
-    def log_prob(self, counts: Tensor, intensity: Tensor) -> Tensor:
-        """Log-likelihood of each pixel [nat]."""
-
-
-def likelihood(detector: Likelihood | None = None) -> Callable[[Tensor, Batch], Tensor]:
+def likelihood(detector: CountModel | None = None) -> Callable[[Tensor, Batch], Tensor]:
     """Make a loss of a detector: minus the log-likelihood of the counts, per electron [nat].
 
     It needs no clean image. The detector is Poisson's by default.

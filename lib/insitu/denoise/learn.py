@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -22,15 +22,23 @@ from insitu.training import Result, Settings, train
 PIXELS = (0.13, 0.26)  # what the network sees [A]
 DOSES = (3.2, 8000.0)  # [e-/A^2]
 CONDITIONS = Conditions(pixel_size=PIXELS, vibration=(0.1, 0.5), focal_spread=(20.0, 50.0))
+LEARNED = replace(CONDITIONS, vibration=(0.1, 0.6))  # a little more than it is judged by
 UNET = {"channels": 40, "levels": 3, "blocks": [1, 1, 1, 2], "fold": 2, "windows": [32, 64]}
+IMAGES = 12_800
 SETTINGS = Settings(
-    steps=5_000, optimiser="muon", learning_rate=7e-3, warm_up=100, average=0.998,
-    validate_every=250, save_every=500,
+    steps=11_000, restart=5_000, optimiser="muon", learning_rate=7e-3, warm_up=100, average=0.999,
+    validate_every=250, save_every=250,
 )  # fmt: skip
 
 
+def shortened(settings: Settings, steps: int) -> Settings:
+    """Return the same course of the learning rate in another number of steps."""
+    restart = settings.restart * steps // settings.steps
+    return replace(settings, steps=steps, restart=restart, validate_every=max(1, steps // 32))
+
+
 def learn_pt_ceo2(
-    bank: Bank, settings: Settings = SETTINGS, *, seed: int = 0, images: int = 6400,
+    bank: Bank, settings: Settings = SETTINGS, *, seed: int = 0, images: int = IMAGES,
     options: Mapping[str, Any] | None = None, pool: Pool | None = None,
     checkpoint: Path | None = None, device: torch.device | str = "cpu", progress: bool = True,
 ) -> Result:  # fmt: skip
@@ -57,7 +65,7 @@ def learn_pt_ceo2(
     progress : bool
         Show bars.
     """
-    pool = pool or draw_pool(bank, "train", images, conditions=CONDITIONS, seed=1,
+    pool = pool or draw_pool(bank, "train", images, conditions=LEARNED, seed=1,
                              progress=progress)  # fmt: skip
     judged = draw_pool(bank, "validation", 96, size=128, conditions=CONDITIONS, seed=1,
                        progress=False)  # fmt: skip
@@ -65,7 +73,8 @@ def learn_pt_ceo2(
     network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return train(
         network,
-        examples.loss_of(Batches(pool, dose=DOSES, seed=seed), examples.decibels, device),
+        examples.loss_of(Batches(pool, images=8, dose=DOSES, seed=seed), examples.decibels,
+                         device),
         examples.validation(Batches(judged, images=8, dose=DOSES, seed=7), 6, device),
         settings, checkpoint=checkpoint, progress=progress,
         about={"seed": seed, "images": len(pool.clean), "bank": len(bank),

@@ -9,21 +9,19 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy import fft
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from insitu import InputError, checkpoints
+from insitu.denoise.binning import binning, spread, summed
 from insitu.denoise.networks import BiasFreeCNN, BiasFreeUNet
-from insitu.fetch import shipped
 
 NETWORKS: dict[str, type[nn.Module]] = {"BiasFreeCNN": BiasFreeCNN, "BiasFreeUNet": BiasFreeUNet}
-FINEST = 0.13  # pixels below this are summed until they reach it [A]
 TILE, HALO = 512, 192  # pixels of the network; HALO is rounded to the network's unit
 
 
@@ -43,8 +41,7 @@ def load_denoiser(name: str | Path, *, device: torch.device | str = "cpu") -> De
     InputError
         If there is no such checkpoint, or it is not what its record says.
     """
-    known = Path(name).suffix == "" and Path(name).name == str(name)
-    path = shipped(f"checkpoints/{name}.safetensors") if known else Path(name)
+    path = checkpoints.find(name)
     tensors, record = checkpoints.load(path)
     try:
         kind = NETWORKS[record["network"]]
@@ -158,41 +155,6 @@ class Denoiser:
                 "for which this network was trained; do not trust its answer",
                 stacklevel=3,
             )
-
-
-def binning(pixel_size: float) -> int:
-    """How many pixels across are summed for the network."""
-    return max(1, int(np.ceil(FINEST / pixel_size - 1e-6)))
-
-
-def summed(image: NDArray[Any], factor: int) -> NDArray[np.float32]:
-    """Sum blocks of an image; one that they do not fill is continued by its mirror image."""
-    if factor > 1:
-        image = np.pad(image, [(0, -n % factor) for n in image.shape], mode="symmetric")
-    rows, columns = (n // factor for n in image.shape)
-    blocks = image.reshape(rows, factor, columns, factor)
-    return cast("NDArray[np.float32]", blocks.sum((1, 3), dtype=np.float32))
-
-
-def spread(image: NDArray[np.float32], factor: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Undo `summed` for an image without detail finer than two blocks, exactly.
-
-    The cosine series of the sums, each term divided by what the sum over a block made of it:
-    sin(pi k / 2n) / sin(pi k / 2nb) for n blocks of b.
-    """
-    if factor == 1:
-        return np.ascontiguousarray(image[: shape[0], : shape[1]])
-    for axis in (0, 1):
-        n = image.shape[axis]
-        k = np.arange(n)
-        gain = np.full(n, factor, np.float64)
-        gain[1:] = np.sin(np.pi * k[1:] / (2 * n)) / np.sin(np.pi * k[1:] / (2 * n * factor))
-        terms = fft.dct(image, axis=axis, norm="forward")
-        terms /= gain[:, None] if axis == 0 else gain
-        room = [(0, 0), (0, 0)]
-        room[axis] = (0, n * (factor - 1))
-        image = fft.idct(np.pad(terms, room), axis=axis, norm="forward").astype(np.float32)
-    return np.ascontiguousarray(image[: shape[0], : shape[1]])
 
 
 def filled(image: Tensor, unit: int) -> Tensor:

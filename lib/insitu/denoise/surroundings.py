@@ -216,7 +216,6 @@ def _around(values: Tensor, reach: int) -> Tensor:
 
 
 FIVE = Surroundings(((-2,), (-1,), (1,), (2,)), windows=())  # what UDVD is shown
-NEAR = Surroundings(FIVE.groups, filtered=(4,), own=True)
 FAR = Surroundings(
     (*FIVE.groups, tuple(range(-12, -5)), tuple(range(6, 13)), tuple(range(-32, -12)),
      tuple(range(13, 33))), filtered=(4, 6, 8), own=True,

@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from insitu import InputError, checkpoints
-from insitu.denoise import blindspot
+from insitu.denoise import blindspot, losses
+from insitu.denoise.binning import Binned, spread
 from insitu.denoise.blind_networks import UDVD, BlindVideoUNet
-from insitu.denoise.supervised import spread
 from insitu.denoise.surroundings import FAR, FIVE, Frames, Surroundings
-from insitu.fetch import shipped
 from insitu.training import Result, Settings
 
 NETWORKS: dict[str, type[nn.Module]] = {"UDVD": UDVD, "BlindVideoUNet": BlindVideoUNet}
@@ -67,7 +66,7 @@ class MovieDenoiser:
             Expected counts, none below `least`.
         """
         chosen = list(range(movie.shape[0]) if frames is None else frames)
-        seen = blindspot.Binned(movie, self.factor) if self.factor > 1 else movie
+        seen = Binned(movie, self.factor) if self.factor > 1 else movie
         rows, columns = movie.shape[1:]
         if out is None:
             out = np.empty((len(chosen), rows, columns), np.float32)
@@ -119,8 +118,7 @@ def load_movie_denoiser(name: str | Path, device: torch.device | str = "cpu") ->
     InputError
         If there is no such checkpoint, or it is not what its record says.
     """
-    known = Path(name).suffix == "" and Path(name).name == str(name)
-    path = shipped(f"checkpoints/{name}.safetensors") if known else Path(name)
+    path = checkpoints.find(name)
     tensors, record = checkpoints.load(path)
     try:
         network = NETWORKS[record["network"]](**record["options"])
@@ -136,9 +134,7 @@ def load_movie_denoiser(name: str | Path, device: torch.device | str = "cpu") ->
     return MovieDenoiser(network.to(device).eval(), surroundings, mean, factor, least)
 
 
-def checked(
-    movie: Frames, factor: int = 1
-) -> tuple[Callable[[torch.Tensor, torch.Tensor], torch.Tensor], NDArray[Any]]:
+def checked(movie: Frames, factor: int = 1) -> tuple[losses.Measure, NDArray[Any]]:
     """Hold a movie against what can be learned from; the loss that fits it, and a part of it.
 
     Raises
@@ -157,10 +153,10 @@ def checked(
             f"movie: frames of {movie.shape[1:]} are too small, {16 * factor} x {16 * factor} is "
             "the least"
         )
-    seen = blindspot.Binned(movie, factor) if factor > 1 else movie
+    seen = Binned(movie, factor) if factor > 1 else movie
     rows, columns = (slice(0, min(512, n)) for n in seen.shape[1:])
     sample = np.asarray(seen[0 : min(64, seen.shape[0]), rows, columns])
-    return blindspot.measure_for(sample)[1], sample
+    return losses.measure_for(sample), sample
 
 
 def learn_movie(
@@ -216,10 +212,10 @@ def learn_movie(
     """
     measure, sample = checked(movie, factor)
     if squares:
-        measure = blindspot.squares
-    seen = blindspot.Binned(movie, factor) if factor > 1 else movie
+        measure = losses.squares
+    seen = Binned(movie, factor) if factor > 1 else movie
     if not blind:
-        blind = blindspot.hidden_square(sample)
+        blind = losses.hidden_square(sample)
     shown = FIVE
     if network != "UDVD":
         widest = min(seen.shape[1:]) // 4 * 4  # no window is wider than the frame
@@ -245,5 +241,5 @@ def learn_movie(
         judged=judged, checkpoint=checkpoint, watch=watch, progress=progress,
         about={"seed": seed, "options": given, "shape": list(seen.shape), "mean": blocks.mean},
     )  # fmt: skip
-    least = 0.0 if measure is not blindspot.squares else -np.inf
+    least = 0.0 if measure is not losses.squares else -np.inf
     return MovieDenoiser(result.network, shown, blocks.mean, factor, least), result

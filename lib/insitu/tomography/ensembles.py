@@ -73,16 +73,15 @@ def spread_of(fits: Sequence[Fit]) -> float:
     noise is taken off, that of the detector's pixels that see no specimen.
     """
     errors, differences = 0.0, 0.0
-    for fit_ in fits:
-        device = next(fit_.specimen.parameters()).device
-        angles = torch.tensor(fit_.series.angles, dtype=torch.float32, device=device)
-        for k in fit_.held.tolist():
+    for member, one in enumerate(fits):
+        device = next(one.specimen.parameters()).device
+        angles = torch.tensor(one.series.angles, dtype=torch.float32, device=device)
+        for k in one.held.tolist():
             seen = []
             for other in fits:
                 u = torch.tensor(other.volumes([k]), device=device)
                 seen.append(project(u, angles[[k]], shifts=other.place(k))[0].cpu().numpy())
-            own = seen[next(i for i, f in enumerate(fits) if f is fit_)]
-            error = (own - fit_.series.projections[k]) ** 2
+            error = (seen[member] - one.series.projections[k]) ** 2
             bright = np.mean(seen, axis=0)
             empty = bright < 0.02 * bright.max()
             noise = float(error[empty].mean()) if empty.sum() >= 50 else 0.0
@@ -137,9 +136,10 @@ def load(path: Path, series: TiltSeries, device: torch.device | str = "cpu") -> 
 
 
 def _sample(series: TiltSeries) -> list[list[float]]:
-    """What tells a series from others: angles, times, and three pixels of each tilt."""
+    """What tells a series from others: angles, times, and three pixels of a dozen tilts."""
     p = series.projections
-    depth, size = p.shape[1:]
-    chosen = p[:, depth // 2, [size // 3, size // 2, 2 * size // 3]] / p.max()
-    table = np.column_stack((series.angles, series.share, chosen))
+    count, depth, size = p.shape
+    some = np.linspace(0, count - 1, 12).round().astype(int)
+    chosen = p[some, depth // 2][:, [size // 3, size // 2, 2 * size // 3]] / p.max()
+    table = np.column_stack((np.full(12, count), series.angles[some], series.share[some], chosen))
     return [[round(float(v), 5) for v in row] for row in table]

@@ -307,7 +307,8 @@ def fit(
 
     run = {"series": _digest(series), "held": held.tolist(), "shape": asdict(shape),
            "batch": batch, "sharpness": sharpness, "steady": steady, "gains": gains,
-           "shifts": shifts, "offset": offset, "seed": seed, "warm": start is not None}  # fmt: skip
+           "shifts": shifts, "offset": offset, "seed": seed,
+           "start": None if start is None else _digest(start.specimen.generator)}  # fmt: skip
     result = train(
         specimen, loss, validate, settings, checkpoint=checkpoint, about=run, progress=progress
     )
@@ -347,9 +348,12 @@ def stream(
         yield count - 1, known
 
 
-def _digest(series: TiltSeries) -> str:
-    """Of all that was recorded."""
-    parts = (series.projections, series.angles, series.share)
+def _digest(of: TiltSeries | nn.Module) -> str:
+    """Of all that was recorded, or of all weights."""
+    if isinstance(of, nn.Module):
+        parts = [weight.cpu().numpy() for weight in of.state_dict().values()]
+    else:
+        parts = [of.projections, of.angles, of.share]
     return hashlib.sha256(b"".join(np.ascontiguousarray(p).tobytes() for p in parts)).hexdigest()
 
 
