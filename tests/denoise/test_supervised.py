@@ -161,3 +161,27 @@ def test_tensors_are_taken_too():
     plain = Denoiser(network, (0.1, 0.2), (1, 1000), binned=False)
     counts = torch.poisson(torch.full((40, 50), 2.0))
     assert plain(counts, 0.15, tile=16).shape == (40, 50)
+
+
+@pytest.mark.filterwarnings("ignore:dose")
+def test_far_above_the_trained_dose_the_answer_comes_to_the_truth():
+    class Dim(torch.nn.Module):  # a network that loses a tenth of everything
+        def __init__(self):
+            super().__init__()
+            self.share = torch.nn.Parameter(torch.tensor(0.9))
+
+        def forward(self, x):
+            return self.share * x
+
+    y, x = np.mgrid[:96, :128]
+    truth = 1 + 0.4 * np.cos(y) * np.cos(1.1 * x)
+    dim = Denoiser(Dim(), (0.1, 0.3), (10.0, 100.0))
+    errors = []
+    for electrons in (100.0, 10_000.0):
+        counts = np.random.default_rng(0).poisson(truth * electrons)
+        answer = dim(counts, 0.2)
+        errors.append(np.sqrt(np.mean((answer / electrons - truth) ** 2)))
+        np.testing.assert_allclose(dim(counts, 0.2, tile=64), answer, atol=1e-3 * electrons)
+    assert errors[1] < 0.3 * errors[0] < 0.03
+    usual = np.random.default_rng(0).poisson(truth * 2.0)
+    np.testing.assert_allclose(dim(usual, 0.2), 0.9 * usual, rtol=1e-5)

@@ -1,7 +1,9 @@
 """Denoisers trained on simulated images, and their use on counts of any size.
 
 A network sees pixels of 0.13 to 0.26 A: finer ones are summed, which loses nothing that the lens
-resolves, and the answer is interpolated back. It therefore serves every magnification.
+resolves, and the answer is interpolated back. It therefore serves every magnification. Far above
+the doses of its training, what its answer leaves unexplained is filtered and added to it, so that
+more electrons always bring it nearer to the truth.
 """
 
 from __future__ import annotations
@@ -20,8 +22,10 @@ from tqdm.auto import tqdm
 from insitu import InputError, checkpoints
 from insitu.denoise.binning import binning, spread, summed
 from insitu.denoise.networks import BiasFreeCNN, BiasFreeUNet
+from insitu.denoise.spectra import local_wiener
 
 NETWORKS: dict[str, type[nn.Module]] = {"BiasFreeCNN": BiasFreeCNN, "BiasFreeUNet": BiasFreeUNet}
+BEYOND = 4.0  # times the largest dose of the training: then its own errors outweigh the noise
 TILE, HALO = 512, 192  # pixels of the network; HALO is rounded to the network's unit
 
 
@@ -112,18 +116,23 @@ class Denoiser:
         images = checked(counts)
         if not (np.isfinite(pixel_size) and pixel_size > 0):
             raise InputError(f"pixel_size: got {pixel_size:g}, allowed is a positive number of A")
-        self._warn(float(images.mean(dtype=np.float64)), pixel_size)
+        dose = float(images.mean(dtype=np.float64)) / pixel_size**2
+        self._warn(dose, pixel_size)
+        again = self.binned and dose > BEYOND * self.dose[1]
         stack = images.reshape(-1, *images.shape[-2:])
         factor = binning(pixel_size) if self.binned else 1
         result = np.empty(stack.shape, np.float32)
         for index in tqdm(range(len(stack)), "denoising", disable=not progress):
             coarse = torch.from_numpy(summed(stack[index], factor))
-            result[index] = spread(self._run(coarse, tile).numpy(), factor, stack.shape[-2:])
+            result[index] = spread(self._run(coarse, tile, again).numpy(), factor, stack.shape[-2:])
         return result.reshape(images.shape)
 
     @torch.no_grad()
-    def _run(self, image: Tensor, tile: int | None) -> Tensor:
-        """Run the network on one image (y, x), whole or in tiles with a halo."""
+    def _run(self, image: Tensor, tile: int | None, again: bool = False) -> Tensor:
+        """Run the network on one image (y, x), whole or in tiles with a halo.
+
+        With `again`, what stands out of the noise in the image minus the answer is added.
+        """
         device = next(self.network.parameters()).device
         unit = getattr(self.network, "unit", 1)
         rows, columns = image.shape
@@ -136,11 +145,14 @@ class Denoiser:
                 y0, x0 = max(0, top - halo), max(0, left - halo)
                 part = whole[y0 : top + side + halo, x0 : left + side + halo].to(device)
                 part = part[None, None].contiguous(memory_format=torch.channels_last)
-                out = self.network(part)[0, 0, top - y0 :, left - x0 :][:side, :side].cpu()
+                out = self.network(part)
+                if again:
+                    out = out + local_wiener(part - out, 32, threshold=4.5)
+                out = out[0, 0, top - y0 :, left - x0 :][:side, :side].cpu()
                 result[top : top + out.shape[0], left : left + out.shape[1]] = out
         return result[:rows, :columns]
 
-    def _warn(self, mean: float, pixel_size: float) -> None:
+    def _warn(self, dose: float, pixel_size: float) -> None:
         low, high = self.pixel_size
         if not low * 0.99 <= pixel_size <= high * 1.01:
             warnings.warn(
@@ -148,7 +160,6 @@ class Denoiser:
                 "network was trained; do not trust its answer",
                 stacklevel=3,
             )
-        dose = mean / pixel_size**2
         if not self.dose[0] * 0.5 <= dose <= self.dose[1] * 2:
             warnings.warn(
                 f"dose: {dose:.3g} e-/A^2 is outside {self.dose[0]:g} to {self.dose[1]:g} e-/A^2, "
