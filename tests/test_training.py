@@ -184,6 +184,11 @@ def test_another_architecture_is_refused(saved):
         checkpoints.fill(other, tensors, "net.safetensors")
 
 
+def test_a_validation_that_is_no_number_is_told():
+    with pytest.raises(InputError, match="the validation gave nan at step 4"):
+        training.train(network(), loss, lambda _: float("nan"), SETTINGS, progress=False)
+
+
 def test_the_learning_rate_falls_and_rises_again():
     settings = Settings(steps=100, restart=40, warm_up=10)
     rates = [training._schedule(step, settings) for step in range(100)]

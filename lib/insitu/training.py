@@ -80,7 +80,7 @@ def train(
     Raises
     ------
     InputError
-        If the checkpoint belongs to another run, or the loss is no longer finite.
+        If the checkpoint belongs to another run, or loss or validation are no longer finite.
     """
     optimiser = _optimiser(network, settings)
     average = copy.deepcopy(network)
@@ -117,6 +117,8 @@ def train(
             _calibrate(average, loss)
             with torch.no_grad():
                 score = validate(average)
+            if not math.isfinite(score):
+                raise InputError(f"training: the validation gave {score} at step {done}")
             seconds = time.perf_counter() - begin
             state["history"].append({"step": done, "seconds": round(seconds, 2),
                                      "training": sum(recent) / len(recent),
@@ -170,7 +172,7 @@ def _follow(average: nn.Module, network: nn.Module, decay: float) -> None:
 @torch.no_grad()
 def _calibrate(average: nn.Module, loss: Callable[[nn.Module, int], Tensor]) -> None:
     """Measure the running deviations anew: those of the newest weights do not fit the averaged."""
-    if any(True for _ in average.buffers()):
+    if len(average.state_dict()) > sum(1 for _ in average.parameters()):  # constants are kept
         average.train()
         for number in range(20):
             loss(average, number)

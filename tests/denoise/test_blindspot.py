@@ -145,8 +145,9 @@ def test_killed_and_resumed_gives_the_same_bits(tmp_path, measure):
     again = replace(QUICK, validate_every=6)
     resumed = blindspot.learn(network(SMALL, seed=1), blocks, again, measure=measure, batch=2,
                               side=32, checkpoint=path, progress=False)  # fmt: skip
-    last = [r.history[-1]["validation"] for r in (whole, resumed)]
-    assert last[0] == last[1]
+    for a, b in zip(whole.network.state_dict().values(), resumed.network.state_dict().values(),
+                    strict=True):  # fmt: skip
+        assert torch.equal(a, b)
 
 
 def test_udvd_learns_by_the_same_loop():
@@ -156,6 +157,7 @@ def test_udvd_learns_by_the_same_loop():
                              progress=False)  # fmt: skip
     answer = blindspot.denoise(counts, result.network, FIVE, mean=blocks.mean, progress=False)
     assert answer.shape == counts.shape
+    assert result.history[-1]["validation"] < result.history[0]["validation"]
 
 
 def test_tiles_agree_with_the_whole():
@@ -166,7 +168,7 @@ def test_tiles_agree_with_the_whole():
         blindspot.denoise(counts, net, shown, mean=0.6, frames=[3], tile=tile, progress=False)
         for tile in (512, 128)
     )
-    # weights of the experts are averages over the field, which a tile sees a part of
+    # the filter's noise and the experts' level are means of what a tile sees
     assert np.abs(whole - tiled).max() < 0.05 * whole.max()
     assert np.abs(whole - tiled).mean() < 0.002 * whole.mean()
 
@@ -177,6 +179,30 @@ def test_long_movies_are_sampled():
     assert len(blocks.images) == int(0.2e6 / (2 * 5 * 32 * 32))
     assert blocks.images.shape[1:] == (5, 32, 32)
     assert 0.0 < blocks.held.float().mean() < 0.5
+
+
+def test_held_back_in_one_block_is_held_back_in_all():
+    counts = np.arange(2 * 40 * 72, dtype=np.float32).reshape(2, 40, 72)  # each tells its place
+    blocks = blindspot.cut(counts, FIVE, side=32, held=0.3)
+    assert len(blocks.images) == 2 * 2 * 3  # they overlap
+    held, learned = (
+        set(blocks.images[:, :1][mask].int().tolist()) for mask in (blocks.held, ~blocks.held)
+    )
+    assert held
+    assert learned
+    assert not held & learned
+
+
+@pytest.mark.parametrize("shape", [(5, 16, 16), (2, 20, 24)])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_smallest_movies_hold_something_back(shape, seed):
+    counts, _ = movie(*shape)
+    blocks = blindspot.cut(counts, FIVE, seed=seed)
+    assert blocks.held.any()
+    assert not blocks.held.all()
+    result = blindspot.learn(UDVD(6), blocks, QUICK, measure=losses.squares, batch=2, side=16,
+                             judged=1, progress=False)  # fmt: skip
+    assert result.history[-1]["validation"] > 0
 
 
 def test_binned_movies_are_summed_lazily():

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from insitu import InputError, checkpoints
+from insitu import InputError
 from insitu.denoise import losses
 from insitu.denoise.surroundings import FAR
 from insitu.denoise.unsupervised import learn_movie, load_movie_denoiser
@@ -77,7 +77,16 @@ def test_what_is_no_count_is_learned_by_squares():
 
 def test_checkpoint_of_another_movie_is_refused(tmp_path):
     path = tmp_path / "state.safetensors"
-    denoiser, _ = learn_movie(movie(), QUICK, **SMALL)
-    checkpoints.save(path, denoiser.network.state_dict(), {"run": {}})
+
+    def stop(_network):
+        raise KeyboardInterrupt
+
+    late = replace(QUICK, validate_every=4)
+    with pytest.raises(KeyboardInterrupt):  # after step 2 was saved
+        learn_movie(movie(), late, checkpoint=path, watch=stop, **SMALL)
+    assert path.is_file()
+    for other in ({"seed": 1}, {"batch": 3}, {"squares": True}, {"side": 24}):
+        with pytest.raises(InputError, match="belongs to another run"):
+            learn_movie(movie(), late, checkpoint=path, **{**SMALL, **other})
     with pytest.raises(InputError, match="belongs to another run"):
-        learn_movie(movie(), QUICK, checkpoint=path, **SMALL)
+        learn_movie(movie()[::-1], late, checkpoint=path, **SMALL)

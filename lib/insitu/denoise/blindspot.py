@@ -90,7 +90,7 @@ def cut(
         Of a block, at most [px].
     held : float
         Share of the counts, in patches of 16 x 16 pixels of one frame, that is never learned
-        from.
+        from, whichever block they are in. There is always one.
     megabytes : float
         That all blocks may take.
     seed : int
@@ -113,13 +113,27 @@ def cut(
         chosen = torch.randperm(len(places), generator=generator)[: max(1, room)].sort().values
         places = [places[k] for k in chosen.tolist()]
     images = torch.empty(len(places), shown, *sides, dtype=number)
-    for image, (t, y, x) in zip(images, places, strict=True):
-        image.copy_(_part(movie, surroundings, t, (y, x), sides))
-    coarse = [-(-n // PATCH) for n in sides]
-    patches = torch.rand(len(places), 1, *coarse, generator=generator) < held
-    mask = patches.repeat_interleave(PATCH, 2).repeat_interleave(PATCH, 3)
+    mask = torch.empty(len(places), 1, *sides, dtype=torch.bool)
+    for n, (t, y, x) in enumerate(places):
+        part = _part(movie, surroundings, t, (y, x), sides)
+        if images.dtype == torch.float16 and part.abs().max() > 2048:  # no longer exact
+            images = images.float()
+        images[n] = part
+        patches = _held_patches(movie.shape, t, held, seed)
+        whole = patches.repeat_interleave(PATCH, 0).repeat_interleave(PATCH, 1)
+        mask[n, 0] = whole[y : y + sides[0], x : x + sides[1]]
     mean = float(images[:, 0].float().abs().mean())
-    return Blocks(images, mask[..., : sides[0], : sides[1]], mean, surroundings.backwards())
+    return Blocks(images, mask, mean, surroundings.backwards())
+
+
+def _held_patches(shape: Sequence[int], t: int, held: float, seed: int) -> Tensor:
+    """Which patches of frame t are held back; of a very small movie at least its first."""
+    coarse = [-(-n // PATCH) for n in shape[1:]]
+    generator = torch.Generator().manual_seed((seed + 1) * 1_000_003 + t)
+    patches = torch.rand(*coarse, generator=generator) < held
+    if t == 0 and held and shape[0] * patches.numel() < 100:
+        patches[0, 0] = True
+    return patches
 
 
 def _part(
@@ -137,7 +151,8 @@ def _part(
 def motion(blocks: Blocks, surroundings: Surroundings) -> Tensor:
     """How much better the frame itself predicts the counts of each block than the long mean [nat].
 
-    In the pictures of the widest window; above 0 where something moves.
+    In the pictures of the widest window, by Gaussian noise whose variance is its mean, as of
+    counts; 5 and more where something moves.
     """
     experts = surroundings.experts
     far, alone = len(surroundings.filtered) - 1, slice(len(surroundings.filtered), None)
@@ -184,7 +199,8 @@ def learn(
     """
     device = next(network.parameters()).device
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    chosen = torch.linspace(0, len(blocks.images) - 1, min(judged, len(blocks.images))).long()
+    useful = blocks.held.flatten(1).any(1).nonzero().flatten()
+    chosen = useful[torch.linspace(0, len(useful) - 1, min(judged, len(useful))).long()]
 
     def answer(network: nn.Module, images: Tensor) -> Tensor:
         shown = (images.to(device) / blocks.mean).contiguous(memory_format=torch.channels_last)
@@ -194,7 +210,8 @@ def learn(
     def loss(network: nn.Module, step: int) -> Tensor:
         images, learned = blocks.batch(step, batch, side, seed)
         values = measure(images[:, :1].to(device), answer(network, images))
-        return values[learned.to(device)].mean()
+        learned = learned.to(device)
+        return values[learned].sum() / learned.sum().clamp(min=1)
 
     def validate(network: nn.Module) -> float:
         total = count = 0.0

@@ -29,11 +29,11 @@ def squares(counts: Tensor, expected: Tensor) -> Tensor:
 
 
 def surprise(detector: CountModel) -> Measure:
-    """Minus the log-likelihood of each count [nat]."""
+    """Minus the log-likelihood of each count [nat]; what the detector cannot give has 50."""
     most = float(getattr(detector, "max_mean", np.inf)) * (1 - 1e-6)
 
     def measure(counts: Tensor, expected: Tensor) -> Tensor:
-        return -detector.log_prob(counts, expected.clamp(1e-6, most))
+        return -detector.log_prob(counts, expected.clamp(1e-6, most)).clamp(min=-50)
 
     return measure
 

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from insitu import InputError
+
 THRESHOLD = 3.0  # how often the noise's mean power is taken off
 
 
@@ -38,7 +40,14 @@ def local_wiener(
     Returns
     -------
     (n, 1, y, x) tensor
+
+    Raises
+    ------
+    InputError
+        If a window cannot be moved by a quarter of its side.
     """
+    if side < 4 or side % 4:
+        raise InputError(f"side: got {side}, allowed is a multiple of 4")
     step = int(side * apart)
     margin = side - step
     count, _, rows, columns = images.shape

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
@@ -18,6 +20,7 @@ from insitu.denoise import blindspot, losses
 from insitu.denoise.binning import Binned, spread
 from insitu.denoise.blind_networks import UDVD, BlindVideoUNet
 from insitu.denoise.surroundings import FAR, FIVE, Frames, Surroundings
+from insitu.simulate import noise
 from insitu.training import Result, Settings
 
 NETWORKS: dict[str, type[nn.Module]] = {"UDVD": UDVD, "BlindVideoUNet": BlindVideoUNet}
@@ -40,12 +43,12 @@ class MovieDenoiser:
     surroundings : Surroundings
         What it is shown.
     mean : float
-        Of the movie's counts, in the pixels that the network sees.
+        Of the absolute values of the movie, in the pixels that the network sees.
     factor : int
         Pixels across that are summed for the network. The answer, spread over finer pixels again,
         is not blind to a fine pixel's own count: estimate its error on summed counts.
     least : float
-        Below which no value of the movie lies: 0 for counts.
+        The least that is answered: 0 where the loss was that of counts.
     """
 
     network: nn.Module
@@ -135,7 +138,10 @@ def load_movie_denoiser(name: str | Path, device: torch.device | str = "cpu") ->
 
 
 def checked(movie: Frames, factor: int = 1) -> tuple[losses.Measure, NDArray[Any]]:
-    """Hold a movie against what can be learned from; the loss that fits it, and a part of it.
+    """Hold a movie against what can be learned from; the loss that fits it, and its middle.
+
+    Every frame is looked at for values that no detector gives. The loss is chosen by 64 frames
+    in the middle of the movie, 512 pixels across in the middle of the frame.
 
     Raises
     ------
@@ -154,9 +160,23 @@ def checked(movie: Frames, factor: int = 1) -> tuple[losses.Measure, NDArray[Any
             "the least"
         )
     seen = Binned(movie, factor) if factor > 1 else movie
-    rows, columns = (slice(0, min(512, n)) for n in seen.shape[1:])
-    sample = np.asarray(seen[0 : min(64, seen.shape[0]), rows, columns])
-    return losses.measure_for(sample), sample
+    middle = [slice(max(0, n - k) // 2, max(0, n - k) // 2 + k)
+              for n, k in zip(seen.shape, (64, 512, 512), strict=True)]  # fmt: skip
+    sample = np.asarray(seen[middle[0], middle[1], middle[2]])
+    if not np.isfinite(sample).all():
+        raise InputError("movie: it holds NaN or infinite values; replace or crop them")
+    measure = losses.measure_for(sample)
+    whole = slice(0, movie.shape[1]), slice(0, movie.shape[2])
+    for first in range(0, movie.shape[0], 16):
+        part = np.asarray(movie[first : first + 16, whole[0], whole[1]])
+        if not np.isfinite(part).all():
+            raise InputError(
+                f"movie: there are NaN or infinite values between frames {first} and "
+                f"{first + len(part) - 1}; replace or crop them"
+            )
+        if measure is not losses.squares:
+            noise.refuse_hot_pixels(part, float(sample.mean()) / factor**2, first)
+    return measure, sample
 
 
 def learn_movie(
@@ -210,6 +230,8 @@ def learn_movie(
     InputError
         If the movie has fewer than two frames, or cannot be learned from.
     """
+    if network not in NETWORKS:
+        raise InputError(f"network: got {network!r}, allowed is one of {', '.join(NETWORKS)}")
     measure, sample = checked(movie, factor)
     if squares:
         measure = losses.squares
@@ -239,7 +261,10 @@ def learn_movie(
     result = blindspot.learn(
         untrained, blocks, settings, measure=measure, batch=batch, side=side, seed=seed,
         judged=judged, checkpoint=checkpoint, watch=watch, progress=progress,
-        about={"seed": seed, "options": given, "shape": list(seen.shape), "mean": blocks.mean},
+        about={"seed": seed, "network": network, "options": given, "shape": list(seen.shape),
+               "mean": blocks.mean, "surroundings": json.loads(json.dumps(asdict(shown))),
+               "batch": batch, "side": side, "squares": squares, "factor": factor,
+               "movie": hashlib.sha256(np.ascontiguousarray(sample).tobytes()).hexdigest()},
     )  # fmt: skip
     least = 0.0 if measure is not losses.squares else -np.inf
     return MovieDenoiser(result.network, shown, blocks.mean, factor, least), result

@@ -30,6 +30,17 @@ class CountModel(Protocol):
         ...
 
 
+def refuse_hot_pixels(movie: NDArray[Any], mean: float, first: int = 0) -> None:
+    """Raise InputError if a count is far beyond what this mean gives; frames count from `first`."""
+    if movie.max() > 20 * (mean + 5 * np.sqrt(mean) + 5):
+        t, y, x = np.unravel_index(int(movie.argmax()), movie.shape)
+        raise InputError(
+            f"movie: frame {first + int(t)} has {movie.max():g} electrons in pixel ({y}, {x}) "
+            f"while the mean is {mean:.3g}; that is a hot pixel or a cosmic ray: replace it, or "
+            "crop it away"
+        )
+
+
 def as_counts(frames: ArrayLike) -> Counts:
     """Check that a movie holds electron counts, and return it as int32.
 
@@ -73,12 +84,7 @@ def as_counts(frames: ArrayLike) -> Counts:
     if movie.min() == movie.max():
         raise InputError(f"movie: every value is {movie.min():g}; counted electrons vary")
     mean = float(movie.mean(dtype=np.float64))
-    if movie.max() > 20 * (mean + 5 * np.sqrt(mean) + 5):
-        t, y, x = np.unravel_index(int(movie.argmax()), movie.shape)
-        raise InputError(
-            f"movie: frame {t} has {movie.max():g} electrons in pixel ({y}, {x}) while the mean is "
-            f"{mean:.3g}; that is a hot pixel or a cosmic ray: replace it, or crop it away"
-        )
+    refuse_hot_pixels(movie, mean)
     if mean > 10_000:
         raise InputError(
             f"movie: a mean of {mean:.3g} per pixel and frame is that of grey levels, not of "
