@@ -78,7 +78,7 @@ def test_what_is_no_count_is_learned_by_squares():
 def test_checkpoint_of_another_movie_is_refused(tmp_path):
     path = tmp_path / "state.safetensors"
 
-    def stop(_network):
+    def stop(_denoiser):
         raise KeyboardInterrupt
 
     late = replace(QUICK, validate_every=4)

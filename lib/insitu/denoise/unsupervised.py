@@ -185,7 +185,7 @@ def learn_movie(
     blind: int = 0, seed: int = 0, batch: int = 8, side: int = 96, squares: bool = False,
     judged: int = 16, megabytes: float = 300.0, checkpoint: Path | None = None,
     device: torch.device | str = "cpu",
-    watch: Callable[[nn.Module], None] | None = None, progress: bool = True,
+    watch: Callable[[MovieDenoiser], None] | None = None, progress: bool = True,
 ) -> tuple[MovieDenoiser, Result]:  # fmt: skip
     """Train a denoiser on a movie and nothing else.
 
@@ -221,7 +221,7 @@ def learn_movie(
     device : device
         Where to train.
     watch : callable, optional
-        Called with the network whenever it is judged.
+        Called with the denoiser whenever it is judged.
     progress : bool
         Show a bar.
 
@@ -258,13 +258,18 @@ def learn_movie(
         given = {"others": shown.others, "own": shown.filtered_own, "averaged": shown.averaged,
                  **OPTIONS, **given}  # fmt: skip
     untrained = checkpoints.seeded(NETWORKS[network], seed, **given).to(device)
+    least = 0.0 if measure is not losses.squares else -np.inf
+
+    def whole(part: nn.Module) -> MovieDenoiser:
+        return MovieDenoiser(part, shown, blocks.mean, factor, least)
+
     result = blindspot.learn(
         untrained, blocks, settings, measure=measure, batch=batch, side=side, seed=seed,
-        judged=judged, checkpoint=checkpoint, watch=watch, progress=progress,
+        judged=judged, checkpoint=checkpoint, progress=progress,
+        watch=None if watch is None else lambda part: watch(whole(part)),
         about={"seed": seed, "network": network, "options": given, "shape": list(seen.shape),
                "mean": blocks.mean, "surroundings": json.loads(json.dumps(asdict(shown))),
                "batch": batch, "side": side, "squares": squares, "factor": factor,
                "movie": hashlib.sha256(np.ascontiguousarray(sample).tobytes()).hexdigest()},
     )  # fmt: skip
-    least = 0.0 if measure is not losses.squares else -np.inf
-    return MovieDenoiser(result.network, shown, blocks.mean, factor, least), result
+    return whole(result.network), result
