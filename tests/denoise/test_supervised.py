@@ -92,7 +92,7 @@ def test_says_when_it_should_not_be_used(denoiser):
     counts = np.random.default_rng(0).poisson(5.0, (64, 64))
     with pytest.warns(UserWarning, match=r"pixel_size: 0.5 A is outside .* do not trust"):
         denoiser(counts, 0.5)
-    with pytest.warns(UserWarning, match=r"dose: .* is outside .* do not trust"):
+    with pytest.warns(UserWarning, match=r"dose: .* is outside .* what it leaves out is filtered"):
         denoiser(counts * 10000, 0.25)
     with pytest.warns(UserWarning, match=r"dose: .* is outside .* do not trust"):
         denoiser((counts > 12).astype(int), 0.12)

@@ -2,8 +2,8 @@
 
 A network sees pixels of 0.13 to 0.26 A: finer ones are summed, which loses nothing that the lens
 resolves, and the answer is interpolated back. It therefore serves every magnification. Far above
-the doses of its training, what its answer leaves unexplained is filtered and added to it, so that
-more electrons always bring it nearer to the truth.
+the doses of its training, where its own errors would outweigh those of counting, what its answer
+leaves unexplained is filtered and added to it.
 """
 
 from __future__ import annotations
@@ -86,6 +86,9 @@ class Denoiser:
     ) -> NDArray[np.float32]:  # fmt: skip
         """Denoise images or a movie.
 
+        Of an image with more than 4 times the largest dose of the training, the counts minus the
+        answer are filtered by `local_wiener`, and what stands out of the noise is added.
+
         Parameters
         ----------
         counts : (y, x) or (n, y, x) array
@@ -118,11 +121,12 @@ class Denoiser:
             raise InputError(f"pixel_size: got {pixel_size:g}, allowed is a positive number of A")
         dose = float(images.mean(dtype=np.float64)) / pixel_size**2
         self._warn(dose, pixel_size)
-        again = self.binned and dose > BEYOND * self.dose[1]
         stack = images.reshape(-1, *images.shape[-2:])
         factor = binning(pixel_size) if self.binned else 1
         result = np.empty(stack.shape, np.float32)
         for index in tqdm(range(len(stack)), "denoising", disable=not progress):
+            own_dose = float(stack[index].mean(dtype=np.float64)) / pixel_size**2
+            again = self.binned and own_dose > BEYOND * self.dose[1]
             coarse = torch.from_numpy(summed(stack[index], factor))
             result[index] = spread(self._run(coarse, tile, again).numpy(), factor, stack.shape[-2:])
         return result.reshape(images.shape)
@@ -161,9 +165,11 @@ class Denoiser:
                 stacklevel=3,
             )
         if not self.dose[0] * 0.5 <= dose <= self.dose[1] * 2:
+            filtered = self.binned and dose > BEYOND * self.dose[1]
+            advice = "what it leaves out is filtered" if filtered else "do not trust its answer"
             warnings.warn(
                 f"dose: {dose:.3g} e-/A^2 is outside {self.dose[0]:g} to {self.dose[1]:g} e-/A^2, "
-                "for which this network was trained; do not trust its answer",
+                f"for which this network was trained; {advice}",
                 stacklevel=3,
             )
 
