@@ -49,6 +49,8 @@ def test_tilts_are_put_in_the_order_of_their_times(series):
         (lambda p, a, t: (0 * p, a, t), "above 0"),
         (lambda p, a, t: (p, 100 * a, t), "degrees"),
         (lambda p, _, t: (p, np.zeros(len(t)), t), "all tilts are at"),
+        (lambda p, a, t: (p, a / 60, t), "if they are radians"),
+        (lambda p, a, t: (p * (t != 3)[:, None, None], a, t), "nothing is in tilt 3"),
         (lambda p, _, t: (p, np.array(["x"] * 10), t), "numbers"),
     ],
 )

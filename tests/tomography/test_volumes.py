@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from insitu import InputError
+from insitu import InputError, fetch
 from insitu.tomography import ensembles, needle, phantoms, series, volumes
 from insitu.tomography.algebraic import rays, sirt
 from insitu.tomography.prior import Generator, Shape
@@ -53,7 +53,46 @@ def test_a_fit_finds_what_changes(data, truth, fits):
     covered = (abs(found - truth) < bar)[:, solid].mean()
     assert 0.55 < covered < 0.85
     assert fits[0].held_error() < 0.1
-    assert ensembles.spread_of(fits) >= 1
+
+
+def test_an_ensemble_that_was_killed_goes_on(data, tmp_path):
+    settings = replace(SHORT, steps=6, validate_every=3, save_every=2)
+    options = {"members": 3, "hold_every": 6, "shape": SMALL, "progress": False}
+    whole = ensembles.fit_members(data, settings, **options)
+    seen = []
+
+    def dies(specimen):
+        seen.append(specimen)
+        if len(seen) == 4:  # the second validation of the second member
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ensembles.fit_members(data, settings, folder=tmp_path, watch=dies, **options)
+    kept = {p.name for p in tmp_path.glob("*.safetensors")}
+    assert kept == {"member_0.safetensors", "member_1.part.safetensors"}
+    seen.clear()
+    again = ensembles.fit_members(data, settings, folder=tmp_path, watch=seen.append, **options)
+    assert len(seen) == 1 + 2  # of the second member's last step, and of the third's
+    assert [f.history[-1]["step"] for f in again] == [6, 6, 6]
+    for a, b in zip(whole, again, strict=True):  # those that were kept are in half precision
+        np.testing.assert_allclose(b.volumes([4]), a.volumes([4]), atol=2e-2)
+    other = ensembles.fit_members(data, replace(settings, steps=4), folder=tmp_path, **options)
+    assert other[0].history[-1]["step"] == 4
+
+
+def test_the_shipped_ensemble_is_as_good_as_told():
+    particle = phantoms.Phantom("alloying rod", 64, np.linspace(0, 1, 100))
+    angles = phantoms.tilt_angles("golden", 100)
+    p, _ = phantoms.record(particle, angles, rng=np.random.default_rng([0, 1]))
+    data = series.checked(p, angles)
+    fits = ensembles.load(fetch.shipped("checkpoints/rod.safetensors"), data)
+    moments = [0, 33, 66, 99]
+    found, bar = ensembles.mean_and_deviation(fits, moments, spread=1.9)
+    there = particle.truth()[moments]
+    decibels = 10 * np.log10(particle.contrast**2 / ((found - there) ** 2).mean((1, 2, 3)))
+    assert decibels.min() > 33
+    assert decibels.mean() > 39
+    assert np.isfinite(bar).all()
 
 
 def test_filtered_differences_find_edges_sooner(data, truth):

@@ -28,17 +28,42 @@ Array = NDArray[np.float32]
 
 def fit_members(
     series: TiltSeries, settings: Settings = SETTINGS, *, members: int = 5, hold_every: int = 10,
-    seed: int = 0, **options: Any,
+    seed: int = 0, folder: Path | None = None, **options: Any,
 ) -> list[Fit]:  # fmt: skip
     """Several fits, each of a seed of its own, and with other tilts held back.
 
-    Further options are those of `fit`.
+    Parameters
+    ----------
+    series, settings
+        As of `fit`.
+    members : int
+        How many.
+    hold_every, seed : int
+        As of `fit`; a member has the next seed, and holds back other tilts.
+    folder : Path, optional
+        Where each member's state is kept, and its weights once it is fitted, so that an ensemble
+        that was killed goes on where it stood.
+    options
+        As of `fit`.
     """
-    return [
-        fit(series, settings, seed=seed + m, hold_every=hold_every,
-            hold_first=m * hold_every // members, **options)
-        for m in range(members)
-    ]  # fmt: skip
+    fits = []
+    for m in range(members):
+        own: dict[str, Any] = {"seed": seed + m, "hold_every": hold_every,
+                               "hold_first": m * hold_every // members}  # fmt: skip
+        if folder is None:
+            fits.append(fit(series, settings, **own, **options))
+            continue
+        whole, state = folder / f"member_{m}.safetensors", folder / f"member_{m}.part.safetensors"
+        device = options.get("device", "cpu")
+        apart = ("device", "progress", "watch")  # what changes nothing
+        told = {**asdict(settings), **own,
+                "options": {k: repr(v) for k, v in options.items() if k not in apart}}  # fmt: skip
+        if whole.is_file() and checkpoints.load(whole)[1].get("told") == told:
+            fits += load(whole, series, device)
+        else:
+            fits.append(fit(series, settings, checkpoint=state, **own, **options))
+            save(fits[-1:], whole, {"told": told})
+    return fits
 
 
 def mean_and_deviation(

@@ -107,8 +107,15 @@ def checked(
             )
     if abs(a).max() > 180:
         raise InputError(f"angles: {abs(a).max():g} is more than 180 degrees; give degrees")
+    if axis not in ("auto", "z", "x"):
+        raise InputError(f"axis: got {axis!r}, allowed is one of auto, z, x")
     if np.ptp(a) == 0:
         raise InputError(f"angles: all tilts are at {a[0] + 0.0:g} degrees; a volume needs several")
+    if np.ptp(a) < 5:
+        raise InputError(
+            f"angles: they span {np.ptp(a):.3g} degrees, too little for a volume; if they are "
+            "radians, give degrees"
+        )
     order = np.argsort(t, kind="stable")
     p, a, t = p[order], a[order], t[order]
     again = np.flatnonzero(np.diff(t) == 0)
@@ -124,6 +131,9 @@ def checked(
             f"projections: the lowest value is {low:g}, far below 0 for a noise of {noise:.2g}; "
             f"intensities have to be 0 or above: subtract the right background"
         )
+    empty = np.flatnonzero(p.sum((1, 2)) <= 0)
+    if len(empty):
+        raise InputError(f"projections: nothing is in tilt {empty[0]}; leave it out")
     if axis == "x" or (axis == "auto" and _rows_run_along_s(p, sure=False)):
         p = np.ascontiguousarray(p.transpose(0, 2, 1))
     elif axis == "z" and _rows_run_along_s(p, sure=True):
@@ -177,6 +187,8 @@ def open_tilt_series(path: str | Path, *, axis: str = "auto", angles: str = "") 
     """
     path = Path(path).expanduser()
     if path.suffix.lower() == ".npz":
+        if angles:
+            raise InputError(f"angles: {path.name} holds its own; leave the parameter empty")
         return _open_npz(path)
     if path.suffix.lower() in _MRC:
         data, pixel_size = _read_mrc(path)
@@ -275,8 +287,8 @@ def write_volumes(
                                     chunks=(1, *array.shape[1:]))  # fmt: skip
         stored[:] = array
     attributes: dict[str, Any] = {
-        "axes": ["t", "z", "y", "x"], "times": [float(t) for t in np.ravel(times)],
-        "pixel_size_angstrom": pixel_size,
+        "axes": ["t", "z", "y", "x"], "tilt_axis": "z", "beam_at_zero_tilt": "y",
+        "times": [float(t) for t in np.ravel(times)], "pixel_size_angstrom": pixel_size,
     }  # fmt: skip
     group.attrs.update(attributes | dict(about or {}))
 
@@ -286,4 +298,4 @@ def write_mrc(path: Path, volume: Array, *, pixel_size: float | None = None) -> 
     with mrcfile.new(path, overwrite=True) as file:
         file.set_data(np.ascontiguousarray(volume, dtype=np.float32))
         file.set_volume()
-        file.voxel_size = pixel_size or 1.0
+        file.voxel_size = pixel_size or 0.0

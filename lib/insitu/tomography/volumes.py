@@ -34,7 +34,7 @@ SETTINGS = Settings(
 
 
 class Specimen(nn.Module):
-    """A generator, and what is not known of the microscope: brightness and place of each tilt.
+    """A generator, and what each tilt may have of its own: brightness and place.
 
     Parameters
     ----------
@@ -43,7 +43,8 @@ class Specimen(nn.Module):
     shape : Shape
         Of the generator.
     gains, shifts : bool
-        Fit a brightness a tilt; fit the place of the tilt axis on the detector a tilt.
+        Fit a brightness of the specimen a tilt, which its volumes have, too; fit the place of the
+        tilt axis on the detector a tilt.
     offset : float
         Of the tilt axis from the middle of the detector [pixels].
     """
@@ -203,7 +204,8 @@ def fit(
     u without the gains, its brightest at about 1: of all that explains the tilts, that which
     changes least. A projection keeps a detail of spatial frequency f with a weight of 1 / f, so
     that a plain difference hardly sees edges, and they are learned last. F gives the weight back,
-    |f|^sharpness along the detector: 1 is the ramp of filtered back-projection, 0 is none.
+    (|f| + 0.05)^sharpness along the detector: 1 is nearly the ramp of filtered back-projection, 0
+    is none.
 
     Parameters
     ----------
@@ -216,7 +218,7 @@ def fit(
     batch : int
         Blocks of slices a step, each at a tilt of its own.
     hold_every, hold_first : int
-        Which tilts are held back; 0 holds none, and the last step is taken.
+        Which tilts are held back; 0 holds none, and the step of the best training error is taken.
     sharpness : float
         Exponent of F; noise is sharpened, too, so that less may be more where there is much of it.
     steady : float
