@@ -12,7 +12,7 @@ denoiser  checkpoints/pt_ceo2.safetensors; two hours on two cores, goes on where
 first  checkpoints/bf_cnn.safetensors; half an hour, likewise
 ours   checkpoints/movie_ours.safetensors, learned from the movie; ten minutes on two cores
 udvd   checkpoints/movie_udvd.safetensors, likewise; half an hour, goes on where it was stopped
-rod    checkpoints/rod.safetensors, five fits of chapter 10's tilt series; ten minutes
+rod    checkpoints/rod.safetensors, three fits of chapter 10's tilt series; five minutes
 study  checkpoints/study.json, candidates for the denoiser; a quarter of an hour
 """
 
@@ -224,7 +224,7 @@ def rod(folder: Path) -> Path:
     projections, _ = phantoms.record(particle, angles, rng=np.random.default_rng([0, 1]))
     data = series.checked(projections, angles)
     settings = replace(volumes.SETTINGS, steps=650, validate_every=130)
-    fits = ensembles.fit_members(data, settings, members=5, seed=0)
+    fits = ensembles.fit_members(data, settings, members=3, seed=0)
     record = {
         "made_by": "python data/make.py rod",
         "minutes": round(sum(f.history[-1]["seconds"] for f in fits) / 60, 1),
