@@ -223,7 +223,7 @@ def rod(folder: Path) -> Path:
     angles = phantoms.tilt_angles("golden", 100)
     projections, _ = phantoms.record(particle, angles, rng=np.random.default_rng([0, 1]))
     data = series.checked(projections, angles)
-    settings = replace(volumes.SETTINGS, steps=650, validate_every=130)
+    settings = replace(volumes.SETTINGS, steps=500, validate_every=100)
     fits = ensembles.fit_members(data, settings, members=3, seed=0)
     record = {
         "made_by": "python data/make.py rod",

@@ -40,6 +40,36 @@ def test_saved_and_loaded_gives_the_same(tmp_path):
     assert again.surroundings == denoiser.surroundings
 
 
+def test_a_start_is_gone_on_with_and_left_as_it_is():
+    first, _ = learn_movie(movie(), QUICK, **SMALL)
+    before = first(movie(), [3], progress=False)
+    other = movie((10, 40, 40))
+    still = replace(QUICK, steps=1, learning_rate=0.0, validate_every=1, average=0.0)
+    same, _ = learn_movie(other, still, start=first, **SMALL)
+    pairs = zip(first.network.parameters(), same.network.parameters(), strict=True)
+    assert all((a == b).all() for a, b in pairs)
+    learn_movie(other, QUICK, start=first, **SMALL)
+    np.testing.assert_array_equal(first(movie(), [3], progress=False), before)
+
+
+def test_a_start_that_sees_through_other_windows_is_refused():
+    first, _ = learn_movie(movie(), QUICK, **SMALL)
+    with pytest.raises(InputError, match="start: it is blind"):
+        learn_movie(movie((10, 16, 20)), QUICK, factor=1, blind=3, start=first, **SMALL)
+
+
+def test_what_a_network_begins_with_has_not_seen_the_count():
+    counts = movie((9, 36, 36))
+    denoiser, _ = learn_movie(counts, QUICK, **SMALL)
+    changed = counts.copy()
+    changed[4, 17, 20] += 7
+    (a,), (b,) = (denoiser.begun(c, [4]) for c in (counts, changed))
+    assert a[17, 20] == b[17, 20]
+    assert a.shape == (36, 36)
+    coarse = replace(denoiser, factor=2)
+    assert coarse.begun(counts, [4, 5]).shape == (2, 36, 36)
+
+
 @pytest.mark.parametrize("name", ["movie_ours", "movie_udvd"])
 def test_shipped_networks_open(name):
     denoiser = load_movie_denoiser(name)

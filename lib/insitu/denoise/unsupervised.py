@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -78,6 +78,19 @@ class MovieDenoiser:
             seen, self.network, self.surroundings, mean=self.mean, frames=chosen,
             symmetric=symmetric, out=target, progress=progress,
         )  # fmt: skip
+        return out
+
+    def begun(self, movie: Frames, frames: Sequence[int]) -> NDArray[np.float32]:
+        """Return what the network begins with, before any training: (frames, y, x).
+
+        An average of filtered images, which has not seen a pixel's own count either.
+        """
+        out = np.empty((len(frames), *movie.shape[1:]), np.float32)
+        target = _Spread(out, self.factor, self.least)
+        seen = Binned(movie, self.factor) if self.factor > 1 else movie
+        box = slice(0, seen.shape[1]), slice(0, seen.shape[2])
+        for number, t in enumerate(frames):
+            target[number] = self.surroundings.around(seen, t, box)[-1].numpy()
         return out
 
     def save(self, path: Path, result: Result, settings: Settings, **provenance: Any) -> Path:
@@ -183,8 +196,8 @@ def learn_movie(
     movie: Frames, settings: Settings = SETTINGS, *, surroundings: Surroundings = FAR,
     network: str = "BlindVideoUNet", options: Mapping[str, Any] | None = None, factor: int = 1,
     blind: int = 0, seed: int = 0, batch: int = 8, side: int = 96, squares: bool = False,
-    judged: int = 16, megabytes: float = 300.0, checkpoint: Path | None = None,
-    device: torch.device | str = "cpu",
+    judged: int = 16, megabytes: float = 300.0, start: MovieDenoiser | None = None,
+    checkpoint: Path | None = None, device: torch.device | str = "cpu",
     watch: Callable[[MovieDenoiser], None] | None = None, progress: bool = True,
 ) -> tuple[MovieDenoiser, Result]:  # fmt: skip
     """Train a denoiser on a movie and nothing else.
@@ -216,6 +229,9 @@ def learn_movie(
         Blocks on whose held-back counts the network is judged.
     megabytes : float
         That the blocks to learn from may take.
+    start : MovieDenoiser, optional
+        Begin with what was learned from another movie, of which it then also tells; what is shown
+        and the network are as there, whatever is said of them here.
     checkpoint : Path, optional
         Where the state is kept, from which a run that was killed goes on.
     device : device
@@ -238,26 +254,38 @@ def learn_movie(
     seen = Binned(movie, factor) if factor > 1 else movie
     if not blind:
         blind = losses.hidden_square(sample)
+    if start is not None:
+        network, surroundings = type(start.network).__name__, start.surroundings
+        options = cast("Any", start.network).options
     shown = FIVE
     if network != "UDVD":
         widest = min(seen.shape[1:]) // 4 * 4  # no window is wider than the frame
         windows = tuple(sorted({min(w, widest) for w in surroundings.windows}))
         shown = replace(surroundings, windows=windows, blind=blind)
+    if start is not None and (shown.others, blind) != (
+        start.surroundings.others, start.surroundings.blind
+    ):  # fmt: skip
+        raise InputError(
+            f"start: it is blind to {start.surroundings.blind} pixels across and filters in "
+            f"windows of {start.surroundings.windows}; this movie asks for {blind} and {windows}"
+        )
     blocks = blindspot.cut(seen, shown, megabytes=megabytes, seed=seed)
     if shown.own:
         moving = blindspot.motion(blocks, shown) > 5
         share = float(moving.float().mean())
-        if share == 0:
+        if share == 0 and start is None:
             shown = replace(shown, own=False)
             kept = blocks.images[:, : 1 + shown.others].clone()
             blocks = replace(blocks, images=kept, order=shown.backwards())
-        elif share < MOVING:  # events are rare: learn from them more often
+        elif 0 < share < MOVING:  # events are rare: learn from them more often
             blocks.chances = torch.where(moving, MOVING / share, (1 - MOVING) / (1 - share))
     given: dict[str, Any] = {"blind": blind, **(options or {})}
     if network != "UDVD":
         given = {"others": shown.others, "own": shown.filtered_own, "averaged": shown.averaged,
                  **OPTIONS, **given}  # fmt: skip
     untrained = checkpoints.seeded(NETWORKS[network], seed, **given).to(device)
+    if start is not None:
+        untrained.load_state_dict(start.network.state_dict())
     least = 0.0 if measure is not losses.squares else -np.inf
 
     def whole(part: nn.Module) -> MovieDenoiser:
@@ -270,6 +298,12 @@ def learn_movie(
         about={"seed": seed, "network": network, "options": given, "shape": list(seen.shape),
                "mean": blocks.mean, "surroundings": json.loads(json.dumps(asdict(shown))),
                "batch": batch, "side": side, "squares": squares, "factor": factor,
-               "movie": hashlib.sha256(np.ascontiguousarray(sample).tobytes()).hexdigest()},
+               "start": start and _digest(*(w.detach().cpu() for w in start.network.parameters())),
+               "movie": _digest(sample)},
     )  # fmt: skip
     return whole(result.network), result
+
+
+def _digest(*values: Any) -> str:
+    parts = [np.ascontiguousarray(v).tobytes() for v in values]
+    return hashlib.sha256(b"".join(parts)).hexdigest()

@@ -21,8 +21,9 @@ class Shape:
     """What a generator is made of."""
 
     width: int = 32  # features at every scale
+    finest: int = 4  # convolutions at full resolution; edges are drawn there
     together: int = 16  # slices drawn at once
-    time_waves: float = 2.0  # highest frequency of the time [periods per experiment]
+    time_waves: float = 1.0  # highest frequency of the time [periods per experiment]
     place_waves: float = 3.0  # highest frequency along the tilt axis [periods per particle]
     hidden: int = 128
     angle: bool = False  # show it the tilt angle, as the reference does; for comparison
@@ -54,11 +55,9 @@ class Generator(nn.Module):
             nn.Linear(shape.hidden, shape.width * self.coarse**2),
         )  # fmt: skip
         self.scales = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(shape.width, shape.width, 3, padding=1),
-                nn.GroupNorm(4, shape.width), nn.SiLU(),
-            ) for _ in range(scales + 1)
-        )  # fmt: skip
+            nn.Sequential(*(part for _ in range(count) for part in _convolution(shape.width)))
+            for count in [*[1] * scales, shape.finest]
+        )
         self.last = nn.Conv2d(shape.width, shape.together, 3, padding=1)
 
     def forward(self, block: Tensor, time: Tensor, angle: Tensor | None = None) -> Tensor:
@@ -94,6 +93,10 @@ class Generator(nn.Module):
         cut = (x.shape[-1] - self.size) // 2
         x = x[..., cut : cut + self.size, cut : cut + self.size]
         return functional.softplus(x) * self.round
+
+
+def _convolution(width: int) -> tuple[nn.Module, ...]:
+    return nn.Conv2d(width, width, 3, padding=1), nn.GroupNorm(4, width), nn.SiLU()
 
 
 def _waves(position: Tensor, highest: float) -> Tensor:

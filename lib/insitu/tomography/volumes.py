@@ -184,6 +184,7 @@ def fit(
     hold_every: int = 12,
     hold_first: int = 4,
     sharpness: float = 1.0,
+    variation: float = 0.5,
     steady: float = 0.0,
     gains: bool = False,
     shifts: bool = False,
@@ -199,13 +200,14 @@ def fit(
 
     The loss is the mean square of F (A u - p), in units of that of F p, and
 
-        steady * mean |u(t + 1 tilt) - u(t)|,
+        variation * mean |grad u| + steady / mean (F p)^2 * mean |u(t + 1 tilt) - u(t)|,
 
-    u without the gains, its brightest at about 1: of all that explains the tilts, that which
-    changes least. A projection keeps a detail of spatial frequency f with a weight of 1 / f, so
-    that a plain difference hardly sees edges, and they are learned last. F gives the weight back,
+    u in units in which its brightest is about 1, in the last term without the gains. A projection
+    keeps a detail of spatial frequency f with a weight of 1 / f, so that a plain difference
+    hardly sees edges, and they are learned last. F gives the weight back,
     (|f| + 0.05)^sharpness along the detector: 1 is nearly the ramp of filtered back-projection, 0
-    is none.
+    is none. Of all slices that explain the tilts, the second term asks for that of the shortest
+    and lowest edges (total variation {cite}`pock2011`), the third for that which changes least.
 
     Parameters
     ----------
@@ -221,6 +223,8 @@ def fit(
         Which tilts are held back; 0 holds none, and the step of the best training error is taken.
     sharpness : float
         Exponent of F; noise is sharpened, too, so that less may be more where there is much of it.
+    variation : float
+        Weight of the total variation.
     steady : float
         Weight of the change; for orders of tilts that take long to come around.
     gains, shifts, offset : bool, bool, float
@@ -288,6 +292,8 @@ def fit(
         tilt, block = chosen.unbind(1)
         u, difference = compare(model, tilt, block)
         value = (sharpened(difference) ** 2).mean() / power
+        if variation:
+            value = value + variation * _variation(u)
         if steady:
             other = torch.where(tilt + 1 < count, tilt + 1, tilt - 1)
             still = u / model.gain(about.near[tilt])
@@ -308,8 +314,8 @@ def fit(
         return float(np.mean(errors) / own) ** 0.5
 
     run = {"series": _digest(series), "held": held.tolist(), "shape": asdict(shape),
-           "batch": batch, "sharpness": sharpness, "steady": steady, "gains": gains,
-           "shifts": shifts, "offset": offset, "seed": seed,
+           "batch": batch, "sharpness": sharpness, "variation": variation, "steady": steady,
+           "gains": gains, "shifts": shifts, "offset": offset, "seed": seed,
            "start": None if start is None else _digest(start.specimen.generator)}  # fmt: skip
     result = train(
         specimen, loss, validate, settings, checkpoint=checkpoint, about=run, progress=progress
@@ -348,6 +354,13 @@ def stream(
             progress=progress, **options,
         )  # fmt: skip
         yield count - 1, known
+
+
+def _variation(u: Tensor) -> Tensor:
+    """Mean length of the gradient within slices (..., y, x)."""
+    down = u[..., 1:, :-1] - u[..., :-1, :-1]
+    right = u[..., :-1, 1:] - u[..., :-1, :-1]
+    return torch.sqrt(down**2 + right**2 + 1e-5).mean()
 
 
 def _digest(of: TiltSeries | nn.Module) -> str:

@@ -1,0 +1,108 @@
+"""How far off a denoised movie is, pixel by pixel, without a truth.
+
+A network begins with an average of filtered images and corrects it; where it corrects much, it
+errs much. How much, the movie tells: by frames that the network was not shown for this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from insitu import InputError
+from insitu.denoise.surroundings import Frames
+
+Array = NDArray[np.float32]
+UNSEEN = 3, 4, 5  # frames to each side that are left out of all surroundings
+GROUP = 6  # frames whose comparisons have frames in common
+
+
+class Share(NamedTuple):
+    """What part of the squared correction the squared error is."""
+
+    value: float
+    error: float  # its standard error
+
+
+def local_square(denoised: Array, begun: Array, width: float = 2.0) -> Array:
+    """Squared correction, averaged by a Gaussian of `width` pixels: (n, y, x)."""
+    square = (denoised.astype(np.float32) - begun) ** 2
+    return np.stack([ndimage.gaussian_filter(s, width, mode="nearest") for s in square])
+
+
+def share(
+    movie: Frames, denoised: Array, begun: Array, frames: Sequence[int], *, width: float = 2.0
+) -> Share:
+    """Regress the squared error on the squared correction.
+
+    Let b and a be the means of the frames 3 to 5 before t and after it. Their noise is
+    independent of each other's and of the prediction f of frame t, so that for a specimen at rest
+
+        E (b - f) (a - f) = (m - f)^2,
+
+    whatever the detector's noise. Where something moves from b to a the product can also be
+    negative, and the errors there are told too small. Least squares through 0, weighted by one
+    over the square of the local mean, as counts would have it.
+
+    Parameters
+    ----------
+    movie : (t, y, x) array
+        What was denoised.
+    denoised, begun : (n, y, x) arrays
+        f, and what the network began with (`MovieDenoiser.begun`).
+    frames : sequence of int
+        Which n frames these are; those within 5 of an end of the movie are not used.
+    width : float
+        As of `local_square` [px].
+
+    Raises
+    ------
+    InputError
+        If the shapes do not agree, or there are too few frames to tell the share from 0.
+    """
+    if denoised.shape != begun.shape or denoised.shape != (len(frames), *movie.shape[1:]):
+        raise InputError(
+            f"uncertainty: got {len(frames)} frames of {movie.shape[1:]} and pictures of "
+            f"{denoised.shape} and {begun.shape}; they must agree"
+        )
+    far = max(UNSEEN)
+    used = [n for n, t in enumerate(frames) if far <= t < movie.shape[0] - far]
+    floor = 0.1 * float(np.abs(denoised).mean())
+    sums = np.zeros((len(used), 3))
+    for row, n in enumerate(used):
+        t, f = frames[n], denoised[n].astype(np.float64)
+        sides = [np.asarray(movie[t - far : t - min(UNSEEN) + 1]),
+                 np.asarray(movie[t + min(UNSEEN) : t + far + 1])]  # fmt: skip
+        before, after = (side.mean(0, dtype=np.float64) for side in sides)
+        square = local_square(denoised[n : n + 1], begun[n : n + 1], width)[0]
+        level = ndimage.gaussian_filter(f, 2 * width, mode="nearest")
+        weighted = square / np.maximum(np.abs(level), floor) ** 2
+        product = weighted * (before - f) * (after - f)
+        sums[row] = product.sum(), (weighted * square).sum(), (product**2).sum()
+    if len(used) < 2 * GROUP or not sums[:, 1].any():
+        raise InputError(
+            f"uncertainty: {len(used)} frames have {far} on both sides, {2 * GROUP} are needed, in "
+            f"which the network corrected something"
+        )
+    told, whole, scatter = sums.sum(0)
+    value = told / whole
+    # what groups of frames differ by tells of motion; few groups tell it badly, but it is not less
+    # than what counting gives, times 1.5 because neighbours are compared with the same frames
+    apart = np.add.reduceat(sums[:, 0] - value * sums[:, 1], np.arange(0, len(used), GROUP))
+    error = float(np.sqrt(max((apart**2).sum(), 1.5**2 * scatter)) / whole)
+    if value <= 2 * error:
+        raise InputError(
+            f"uncertainty: the share is {value:.2g} +- {error:.2g}, which cannot be told from 0; "
+            f"give more frames"
+        )
+    return Share(float(value), error)
+
+
+def deviation(denoised: Array, begun: Array, found: Share, *, width: float = 2.0) -> Array:
+    """Standard deviation of the error of each pixel, (n, y, x) [counts]."""
+    result: Array = np.sqrt(np.float32(found.value) * local_square(denoised, begun, width))
+    return result
