@@ -52,22 +52,29 @@ def test_a_start_is_gone_on_with_and_left_as_it_is():
     np.testing.assert_array_equal(first(movie(), [3], progress=False), before)
 
 
-def test_a_start_that_sees_through_other_windows_is_refused():
-    first, _ = learn_movie(movie(), QUICK, **SMALL)
-    with pytest.raises(InputError, match="start: it is blind"):
-        learn_movie(movie((10, 16, 20)), QUICK, factor=1, blind=3, start=first, **SMALL)
+@pytest.mark.parametrize(("shape", "blind"), [((10, 16, 20), 1), ((10, 40, 40), 3)])
+def test_a_start_that_sees_otherwise_is_refused(shape, blind):
+    options = {**SMALL, "surroundings": replace(FAR, windows=(16, 32))}
+    first, _ = learn_movie(movie((12, 36, 53)), QUICK, blind=1, **options)
+    with pytest.raises(InputError, match="start: it hides 1 pixels"):
+        learn_movie(movie(shape), QUICK, blind=blind, start=first, **options)
 
 
 def test_what_a_network_begins_with_has_not_seen_the_count():
-    counts = movie((9, 36, 36))
-    denoiser, _ = learn_movie(counts, QUICK, **SMALL)
+    denoiser = load_movie_denoiser("movie_ours")
+    assert denoiser.surroundings.own
+    counts = movie((9, 120, 120))
     changed = counts.copy()
-    changed[4, 17, 20] += 7
+    changed[4, 37, 50] += 7
     (a,), (b,) = (denoiser.begun(c, [4]) for c in (counts, changed))
-    assert a[17, 20] == b[17, 20]
-    assert a.shape == (36, 36)
-    coarse = replace(denoiser, factor=2)
-    assert coarse.begun(counts, [4, 5]).shape == (2, 36, 36)
+    assert a[37, 50] == b[37, 50]
+    assert (a != b).any()  # it has seen the frame's other counts
+    assert replace(denoiser, factor=2).begun(counts, [4, 5]).shape == (2, 120, 120)
+
+
+def test_a_network_without_filtered_images_begins_with_nothing():
+    with pytest.raises(InputError, match="begins with nothing"):
+        load_movie_denoiser("movie_udvd").begun(movie(), [3])
 
 
 @pytest.mark.parametrize("name", ["movie_ours", "movie_udvd"])

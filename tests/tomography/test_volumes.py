@@ -252,3 +252,18 @@ def test_the_needle_scores_its_own_reference_at_its_floor():
     assert needle.benchmark("incremental").shown[3] == 3
     with pytest.raises(InputError, match="order"):
         needle.benchmark("random")
+
+
+def test_the_total_variation_is_that_of_edges():
+    u = torch.zeros(1, 2, 33, 33)
+    u[..., 16:, :] = 2.0  # one edge of height 2 across 32 x 32 differences
+    assert float(volumes._variation(u)) == pytest.approx(2 / 32, abs=0.004)
+
+
+def test_total_variation_makes_even_patches(data):
+    one, even = (
+        volumes.fit(data, SHORT, shape=SMALL, batch=8, variation=v, progress=False).volumes([15])
+        for v in (0.0, 20.0)
+    )
+    rough = [float(volumes._variation(torch.tensor(u))) for u in (one, even)]
+    assert rough[1] < 0.92 * rough[0]

@@ -263,7 +263,7 @@ def denoise(
         Expected counts.
     """
     network.eval()
-    device = next(network.parameters()).device
+    device = next(network.parameters(), torch.empty(0)).device
     chosen = range(movie.shape[0]) if frames is None else frames
     rows, columns = movie.shape[1:]
     result = np.empty((len(chosen), rows, columns), np.float32) if out is None else out

@@ -23,12 +23,13 @@ def added(
 ) -> NDArray[np.float32]:
     """Add a part of the innovation, counts minus prediction, in details as wide as a column.
 
-        x = f + gain (G_1 - G_2) * (y - f) / PEAK
+        x = f + gain / PEAK (G_1 - G_2) * (y - f),
 
-    with Gaussians G_1 and G_2 of 0.3 and 0.6 A. Of the spatial frequencies from 0.3 to 0.9 1/A,
-    in which a lens shows columns, this takes up to `gain`, of the others less. The variance of
-    the answer rises by 0.10 gain^2 times the expected count in pixels of 0.24 A, and as the area
-    of the pixels elsewhere.
+    * being a convolution with the difference of two Gaussians of 0.3 and 0.6 A. Of a detail of
+    0.5 1/A this adds `gain` of the innovation, at 0.24 and 0.9 1/A half as much, of the mean
+    nothing. For Poisson's noise, and a prediction that rests on other frames, the variance rises
+    by 0.10 gain^2 times the expected count in pixels of 0.24 A, and as the area of the pixels
+    elsewhere. The result is no longer blind to the counts: what is left of them is no test of it.
 
     Parameters
     ----------
@@ -37,7 +38,7 @@ def added(
     pixel_size : float
         At most 0.3 A.
     gain : float
-        0 leaves the prediction as it is; 1 shows all.
+        0 leaves the prediction as it is.
 
     Returns
     -------

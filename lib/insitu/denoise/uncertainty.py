@@ -1,4 +1,4 @@
-"""How far off a denoised movie is, pixel by pixel, without a truth.
+"""How far off a denoised movie usually is, pixel by pixel, without a truth.
 
 A network begins with an average of filtered images and corrects it; where it corrects much, it
 errs much. How much, the movie tells: by frames that the network was not shown for this one.
@@ -18,11 +18,11 @@ from insitu.denoise.surroundings import Frames
 
 Array = NDArray[np.float32]
 UNSEEN = 3, 4, 5  # frames to each side that are left out of all surroundings
-GROUP = 6  # frames whose comparisons have frames in common
+GROUP = 6  # neighbouring frames, which are compared with some of the same frames
 
 
-class Share(NamedTuple):
-    """What part of the squared correction the squared error is."""
+class Scale(NamedTuple):
+    """How many times the squared correction the squared error is."""
 
     value: float
     error: float  # its standard error
@@ -34,19 +34,22 @@ def local_square(denoised: Array, begun: Array, width: float = 2.0) -> Array:
     return np.stack([ndimage.gaussian_filter(s, width, mode="nearest") for s in square])
 
 
-def share(
+def scale(
     movie: Frames, denoised: Array, begun: Array, frames: Sequence[int], *, width: float = 2.0
-) -> Share:
+) -> Scale:
     """Regress the squared error on the squared correction.
 
-    Let b and a be the means of the frames 3 to 5 before t and after it. Their noise is
-    independent of each other's and of the prediction f of frame t, so that for a specimen at rest
+    Let b and a be the means of the frames 3 to 5 before t and after it, which no surroundings
+    hold. If noise is independent from frame to frame, then for a specimen at rest
 
         E (b - f) (a - f) = (m - f)^2,
 
-    whatever the detector's noise. Where something moves from b to a the product can also be
-    negative, and the errors there are told too small. Least squares through 0, weighted by one
-    over the square of the local mean, as counts would have it.
+    however the noise is distributed. Where the specimen moves, the product tells
+    (m_b - f) (m_a - f): too little in a drift, too much for a brief change that f shows rightly,
+    nothing of one that it misses. What is the same in all frames, as the gain of a pixel, counts
+    as specimen; and as f was learned from all frames, a network that learns by heart makes its
+    error look too small. Least squares through 0, weighted by one over the square of the local
+    mean, as counts would have it.
 
     Parameters
     ----------
@@ -55,14 +58,14 @@ def share(
     denoised, begun : (n, y, x) arrays
         f, and what the network began with (`MovieDenoiser.begun`).
     frames : sequence of int
-        Which n frames these are; those within 5 of an end of the movie are not used.
+        Which n frames these are; the first 5 and the last 5 of the movie are not used.
     width : float
         As of `local_square` [px].
 
     Raises
     ------
     InputError
-        If the shapes do not agree, or there are too few frames to tell the share from 0.
+        If the shapes do not agree, or there are too few frames to tell the scale from 0.
     """
     if denoised.shape != begun.shape or denoised.shape != (len(frames), *movie.shape[1:]):
         raise InputError(
@@ -93,16 +96,17 @@ def share(
     # what groups of frames differ by tells of motion; few groups tell it badly, but it is not less
     # than what counting gives, times 1.5 because neighbours are compared with the same frames
     apart = np.add.reduceat(sums[:, 0] - value * sums[:, 1], np.arange(0, len(used), GROUP))
-    error = float(np.sqrt(max((apart**2).sum(), 1.5**2 * scatter)) / whole)
+    between = (apart**2).sum() * len(apart) / (len(apart) - 1)
+    error = float(np.sqrt(max(between, 1.5**2 * scatter)) / whole)
     if value <= 2 * error:
         raise InputError(
-            f"uncertainty: the share is {value:.2g} +- {error:.2g}, which cannot be told from 0; "
+            f"uncertainty: the scale is {value:.2g} +- {error:.2g}, which cannot be told from 0; "
             f"give more frames"
         )
-    return Share(float(value), error)
+    return Scale(float(value), error)
 
 
-def deviation(denoised: Array, begun: Array, found: Share, *, width: float = 2.0) -> Array:
+def deviation(denoised: Array, begun: Array, found: Scale, *, width: float = 2.0) -> Array:
     """Standard deviation of the error of each pixel, (n, y, x) [counts]."""
     result: Array = np.sqrt(np.float32(found.value) * local_square(denoised, begun, width))
     return result

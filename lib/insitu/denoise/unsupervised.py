@@ -13,7 +13,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from insitu import InputError, checkpoints
 from insitu.denoise import blindspot, losses
@@ -81,17 +81,23 @@ class MovieDenoiser:
         return out
 
     def begun(self, movie: Frames, frames: Sequence[int]) -> NDArray[np.float32]:
-        """Return what the network begins with, before any training: (frames, y, x).
+        """Predict frames as the network did before any training, but for its random part.
 
-        An average of filtered images, which has not seen a pixel's own count either.
+        Returns
+        -------
+        (frames, y, x) array
+            The average of filtered images that it is shown last; as blind as its answer.
+
+        Raises
+        ------
+        InputError
+            If the network is shown no filtered images, as UDVD.
         """
-        out = np.empty((len(frames), *movie.shape[1:]), np.float32)
-        target = _Spread(out, self.factor, self.least)
-        seen = Binned(movie, self.factor) if self.factor > 1 else movie
-        box = slice(0, seen.shape[1]), slice(0, seen.shape[2])
-        for number, t in enumerate(frames):
-            target[number] = self.surroundings.around(seen, t, box)[-1].numpy()
-        return out
+        if not self.surroundings.windows:
+            raise InputError("begun: this network is shown counts alone, and begins with nothing")
+        first = replace(self, network=_Last())
+        result: NDArray[np.float32] = first(movie, frames, progress=False)
+        return result
 
     def save(self, path: Path, result: Result, settings: Settings, **provenance: Any) -> Path:
         """Write the network in half precision, with all that is known of its making."""
@@ -106,6 +112,13 @@ class MovieDenoiser:
         }  # fmt: skip
         tensors = {k: v.half() for k, v in network.state_dict().items()}
         return checkpoints.save(path, tensors, record, readable=True)
+
+
+class _Last(nn.Module):
+    """What a network begins with: the last image that it is shown."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images[:, -1:]
 
 
 class _Spread:
@@ -230,8 +243,8 @@ def learn_movie(
     megabytes : float
         That the blocks to learn from may take.
     start : MovieDenoiser, optional
-        Begin with what was learned from another movie, of which it then also tells; what is shown
-        and the network are as there, whatever is said of them here.
+        Begin with what was learned from another movie, whose network and surroundings are taken,
+        whatever is said of them here; windows wider than the frame become as wide as it.
     checkpoint : Path, optional
         Where the state is kept, from which a run that was killed goes on.
     device : device
@@ -263,11 +276,12 @@ def learn_movie(
         windows = tuple(sorted({min(w, widest) for w in surroundings.windows}))
         shown = replace(surroundings, windows=windows, blind=blind)
     if start is not None and (shown.others, blind) != (
-        start.surroundings.others, start.surroundings.blind
+        start.surroundings.others, cast("Any", start.network).blind
     ):  # fmt: skip
         raise InputError(
-            f"start: it is blind to {start.surroundings.blind} pixels across and filters in "
-            f"windows of {start.surroundings.windows}; this movie asks for {blind} and {windows}"
+            f"start: it hides {cast('Any', start.network).blind} pixels across and filters in "
+            f"windows of {start.surroundings.windows}; this movie asks for {blind} and has frames "
+            f"of {seen.shape[1:]}"
         )
     blocks = blindspot.cut(seen, shown, megabytes=megabytes, seed=seed)
     if shown.own:
@@ -291,6 +305,9 @@ def learn_movie(
     def whole(part: nn.Module) -> MovieDenoiser:
         return MovieDenoiser(part, shown, blocks.mean, factor, least)
 
+    origin = {}
+    if start is not None:
+        origin["start"] = _digest(*(w.detach().cpu() for w in start.network.parameters()))
     result = blindspot.learn(
         untrained, blocks, settings, measure=measure, batch=batch, side=side, seed=seed,
         judged=judged, checkpoint=checkpoint, progress=progress,
@@ -298,8 +315,7 @@ def learn_movie(
         about={"seed": seed, "network": network, "options": given, "shape": list(seen.shape),
                "mean": blocks.mean, "surroundings": json.loads(json.dumps(asdict(shown))),
                "batch": batch, "side": side, "squares": squares, "factor": factor,
-               "start": start and _digest(*(w.detach().cpu() for w in start.network.parameters())),
-               "movie": _digest(sample)},
+               "movie": _digest(sample), **origin},
     )  # fmt: skip
     return whole(result.network), result
 

@@ -6,6 +6,7 @@ where the data leave them free; the tilts that each has not seen tell how much t
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -46,6 +47,10 @@ def fit_members(
     options
         As of `fit`.
     """
+    usual = {k: p.default for k, p in inspect.signature(fit).parameters.items()}
+    apart = ("series", "settings", "checkpoint", "device", "progress", "watch")
+    told_options = {k: repr(v) for k, v in {**usual, "shape": Shape(), **options}.items()
+                    if k not in apart}  # fmt: skip
     fits = []
     for m in range(members):
         own: dict[str, Any] = {"seed": seed + m, "hold_every": hold_every,
@@ -55,9 +60,7 @@ def fit_members(
             continue
         whole, state = folder / f"member_{m}.safetensors", folder / f"member_{m}.part.safetensors"
         device = options.get("device", "cpu")
-        apart = ("device", "progress", "watch")  # what changes nothing
-        told = {**asdict(settings), **own,
-                "options": {k: repr(v) for k, v in options.items() if k not in apart}}  # fmt: skip
+        told = {**asdict(settings), **own, "options": told_options}
         if whole.is_file() and checkpoints.load(whole)[1].get("told") == told:
             fits += load(whole, series, device)
         else:

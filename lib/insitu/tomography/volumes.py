@@ -202,12 +202,13 @@ def fit(
 
         variation * mean |grad u| + steady / mean (F p)^2 * mean |u(t + 1 tilt) - u(t)|,
 
-    u in units in which its brightest is about 1, in the last term without the gains. A projection
+    u in units in which its brightest is about 1, in the last term without the gains, and the
+    gradient per 1/64 of the field. A projection
     keeps a detail of spatial frequency f with a weight of 1 / f, so that a plain difference
     hardly sees edges, and they are learned last. F gives the weight back,
     (|f| + 0.05)^sharpness along the detector: 1 is nearly the ramp of filtered back-projection, 0
-    is none. Of all slices that explain the tilts, the second term asks for that of the shortest
-    and lowest edges (total variation {cite}`pock2011`), the third for that which changes least.
+    is none. Among slices that explain the tilts about as well, the second term favours that of
+    the shortest and lowest edges (total variation), the third that which changes least.
 
     Parameters
     ----------
@@ -293,7 +294,7 @@ def fit(
         u, difference = compare(model, tilt, block)
         value = (sharpened(difference) ** 2).mean() / power
         if variation:
-            value = value + variation * _variation(u)
+            value = value + variation * size / 64 * _variation(u)
         if steady:
             other = torch.where(tilt + 1 < count, tilt + 1, tilt - 1)
             still = u / model.gain(about.near[tilt])
