@@ -301,6 +301,10 @@ def test_own_movie_is_denoised_and_judged(tmp_path):
     assert denoised.shape == (14, 37, 53)
     assert denoised.dtype == np.float32
     assert denoised.mean() == pytest.approx(0.5, rel=0.3)  # hardly trained
+    prompt = tifffile.imread(tmp_path / "05" / "with_innovation.tif")
+    assert prompt.shape == denoised.shape
+    assert prompt.std() > denoised.std()
+    assert not (tmp_path / "05" / "deviation.tif").exists()  # too few frames to tell
     pair = {"raw": str(tmp_path / "mine.tif"), "denoised": str(tmp_path / "05" / "denoised.tif")}
     values = cli._parameters(by_number["07"], "smoke", (), ()) | pair | {
         "pixel_size": 0.2, "output_dir": str(tmp_path / "07"),
