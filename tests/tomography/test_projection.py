@@ -1,5 +1,7 @@
 """Projectors: the adjoint, the analytic disc, each other, and ASTRA where it is installed."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -86,6 +88,34 @@ def test_sirt_and_fbp_find_a_disc_and_cgls_and_em_and_tv_too():
     }
     for name, u in found.items():
         assert off(u.reshape(96, 96) * middle, image) < 0.16, name
+
+
+def test_a_window_sees_the_tilts_around_a_moment_and_no_others():
+    angles, times = np.linspace(-70, 70, 12), np.arange(12.0)
+    p = np.random.default_rng(0).random((12, 2, 24)).astype(np.float32)
+    method = partial(algebraic.sirt, iterations=5)
+    whole = algebraic.moving_window(angles, p, times, reach=11, method=method, moments=[0.0, 7.0])
+    every = algebraic.sirt(joseph(angles, 24), algebraic.rays(p), iterations=5)
+    for volume in whole:
+        np.testing.assert_allclose(volume, every.T.reshape(2, 24, 24), atol=1e-5)
+    changed = p.copy()
+    changed[[2, 9]] += 1.0
+    a, b = (algebraic.moving_window(angles, q, times, reach=2, method=method) for q in (p, changed))
+    differs = [bool(abs(x - y).max() > 1e-3) for x, y in zip(a, b, strict=True)]
+    assert differs == [min(abs(t - 2), abs(t - 9)) <= 2 for t in range(12)]
+
+
+def test_low_rank_finds_a_picture_whose_brightness_goes_as_a_cosine():
+    size, times = 32, np.linspace(0, 1, 40)
+    angles = np.linspace(-88, 88, 40)[np.random.default_rng(0).permutation(40)]
+    image = drawn_disc(size, radius=9.0, centre=(1.0, -2.0))
+    bright = 1 + 0.5 * np.cos(np.pi * times)
+    p = np.stack([joseph([a], size) @ image.ravel() for a in angles]) * bright[:, None]
+    p = p.astype(np.float32)[:, None]
+    truth = bright[:, None, None] * image
+    found = algebraic.low_rank(angles, p, times, rank=2, iterations=20)[:, 0]
+    still = algebraic.sirt(joseph(angles, size), algebraic.rays(p)).T.reshape(1, size, size)
+    assert off(found, truth) < 0.6 * off(np.repeat(still, 40, 0), truth)
 
 
 def test_sirt_agrees_with_astra():
