@@ -12,7 +12,7 @@ denoiser  checkpoints/pt_ceo2.safetensors; two hours on two cores, goes on where
 first  checkpoints/bf_cnn.safetensors; half an hour, likewise
 ours   checkpoints/movie_ours.safetensors, learned from the movie; ten minutes on two cores
 udvd   checkpoints/movie_udvd.safetensors, likewise; half an hour, goes on where it was stopped
-rod    checkpoints/rod.safetensors, three fits of chapter 10's tilt series; five minutes
+rod    checkpoints/rod.safetensors, three fits of chapter 10's tilt series; ten minutes on one core
 study  checkpoints/study.json, candidates for the denoiser; a quarter of an hour
 """
 

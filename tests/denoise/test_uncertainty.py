@@ -63,11 +63,11 @@ def test_values_that_are_no_counts_and_frames_with_gaps(case):
 
 
 def test_a_drift_makes_the_error_look_smaller(case):
-    ramp = 0.004 * (np.arange(30) - 15)[:, None, None]
+    ramp = 0.02 * (np.arange(30) - 15)[:, None, None]
     rng = np.random.default_rng(4)
     true = case["truth"] + ramp
     movies = [rng.normal(m, 0.5, (30, 96, 96)) for m in (case["truth"], true)]
     rest = uncertainty.scale(movies[0], case["denoised"], case["begun"], range(30), width=4.0)
     moved = (case["denoised"] + ramp, case["begun"] + ramp)
     drifting = uncertainty.scale(movies[1], *moved, range(30), width=4.0)
-    assert drifting.value < rest.value
+    assert drifting.value < 0.8 * rest.value

@@ -39,8 +39,9 @@ def scale(
 ) -> Scale:
     """Regress the squared error on the squared correction.
 
-    Let b and a be the means of the frames 3 to 5 before t and after it, which no surroundings
-    hold. If noise is independent from frame to frame, then for a specimen at rest
+    Let b and a be the means of the frames 3 to 5 before t and after it, which must not be among
+    the surroundings that f was made from (`FAR` and `FIVE` leave them out). If noise is
+    independent from frame to frame, then for a specimen at rest
 
         E (b - f) (a - f) = (m - f)^2,
 
