@@ -30,7 +30,7 @@ class Settings:
     optimiser: str = "adam"  # or muon, which needs half the steps or fewer
     learning_rate: float = 1e-3  # of muon about 6e-3
     warm_up: int = 50  # steps in which the learning rate rises to its full value
-    restart: int = 0  # step at which it rises a second time, to 0.7 of that; 0 never
+    bfloat16: bool = False  # convolutions in half the bits, where the processor computes with them
     average: float = 0.995  # decay of the running average of the weights, which is what is kept
     clip: float = 1.0  # largest norm of the gradient
     validate_every: int = 100
@@ -99,7 +99,8 @@ def train(
         for group in optimiser.param_groups:
             group["lr"] = settings.learning_rate * _schedule(step, settings)
         network.train()
-        value = loss(network, step)
+        with shortened_numbers(network, settings.bfloat16):
+            value = loss(network, step)
         if not bool(torch.isfinite(value)):
             raise InputError(
                 f"training: the loss was {float(value.detach())} at step {step}; take a smaller "
@@ -142,6 +143,17 @@ def train(
     return Result(best, state["history"], state["best_step"])
 
 
+def shortened_numbers(network: nn.Module, wanted: bool = True) -> torch.autocast:
+    """Context in which convolutions and matrix products take bfloat16, if that is faster there.
+
+    Weights, sums and the loss stay float32. A CPU without units for it takes longer with it.
+    """
+    kind = next(network.parameters()).device.type
+    units = getattr(torch.cpu, "get_capabilities", dict)()  # not in every torch
+    able = kind != "cpu" or any(units.get(unit) for unit in ("amx_bf16", "avx512_bf16"))
+    return torch.autocast(kind, torch.bfloat16, enabled=wanted and able)
+
+
 def _optimiser(network: nn.Module, settings: Settings) -> torch.optim.Optimizer:
     if settings.optimiser == "muon":
         return Muon(network.parameters(), settings.learning_rate)
@@ -151,12 +163,9 @@ def _optimiser(network: nn.Module, settings: Settings) -> torch.optim.Optimizer:
 
 
 def _schedule(step: int, settings: Settings) -> float:
-    """A rise over the warm-up, then half a cosine down to a hundredth; again after a restart."""
-    again = 0 < settings.restart <= step
-    begin, end = (settings.restart, settings.steps) if again else (
-        0, settings.restart or settings.steps)  # fmt: skip
-    rise = min(1.0, (step - begin + 1) / max(1, settings.warm_up)) * (0.7 if again else 1.0)
-    fall = 0.5 * (1 + math.cos(math.pi * (step - begin) / max(1, end - begin)))
+    """A rise over the warm-up, then half a cosine down to a hundredth."""
+    rise = min(1.0, (step + 1) / max(1, settings.warm_up))
+    fall = 0.5 * (1 + math.cos(math.pi * step / max(1, settings.steps)))
     return rise * (0.01 + 0.99 * fall)
 
 

@@ -12,7 +12,7 @@ from insitu.simulate.datasets import PARTS, Bank
 from insitu.simulate.detector import Categorical
 
 SMALL = {"channels": 4, "levels": 1, "fold": 2, "windows": [16]}
-SHORT = replace(learn.SETTINGS, steps=4, restart=2, validate_every=2, save_every=1)
+SHORT = replace(learn.SETTINGS, steps=4, validate_every=2, save_every=1)
 
 
 @pytest.fixture(scope="module")

@@ -23,18 +23,17 @@ PIXELS = (0.13, 0.26)  # what the network sees [A]
 DOSES = (3.2, 8000.0)  # [e-/A^2]
 CONDITIONS = Conditions(pixel_size=PIXELS, vibration=(0.1, 0.5), focal_spread=(20.0, 50.0))
 LEARNED = replace(CONDITIONS, vibration=(0.1, 0.6))  # a little more than it is judged by
-UNET = {"channels": 40, "levels": 3, "blocks": [1, 1, 1, 2], "fold": 2, "windows": [32, 64]}
+UNET = {"channels": 40, "levels": 3, "blocks": [1, 1, 1, 2], "fold": 2, "windows": [32, 96]}
 IMAGES = 12_800
 SETTINGS = Settings(
-    steps=11_000, restart=5_000, optimiser="muon", learning_rate=7e-3, warm_up=100, average=0.999,
+    steps=14_000, optimiser="muon", learning_rate=7e-3, warm_up=100, average=0.999, bfloat16=True,
     validate_every=250, save_every=250,
 )  # fmt: skip
 
 
 def shortened(settings: Settings, steps: int) -> Settings:
     """Return the same course of the learning rate in another number of steps."""
-    restart = settings.restart * steps // settings.steps
-    return replace(settings, steps=steps, restart=restart, validate_every=max(1, steps // 32))
+    return replace(settings, steps=steps, validate_every=max(1, steps // 32))
 
 
 def learn_pt_ceo2(

@@ -50,7 +50,7 @@ def local_wiener(
         raise InputError(f"side: got {side}, allowed is a multiple of 4")
     step = int(side * apart)
     margin = side - step
-    count, _, rows, columns = images.shape
+    rows, columns = images.shape[-2:]
     fill = [margin + (-(n + 2 * margin - side) % step) for n in (columns, rows)]
     padded = mirrored(images, (margin, fill[1]), (margin, fill[0]))
     weight = torch.hann_window(side, periodic=False, device=images.device).add(1e-3).sqrt()
@@ -66,10 +66,10 @@ def local_wiener(
     kept = torch.fft.irfft2(spectrum * gain, s=(side, side)) * weight + mean * weight**2
 
     def joined(values: Tensor) -> Tensor:
-        columns_of = values.reshape(count, -1, side * side).mT
+        columns_of = values.reshape(len(values), -1, side * side).mT
         return functional.fold(columns_of, padded.shape[-2:], side, stride=step)
 
-    whole = joined(kept) / joined((weight**2).expand_as(kept))
+    whole = joined(kept) / joined((weight**2).expand_as(kept[:1]))
     return whole[..., margin : margin + rows, margin : margin + columns]
 
 

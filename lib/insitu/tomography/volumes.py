@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from insitu import InputError, checkpoints
+from insitu.tomography import penalties
 from insitu.tomography.prior import Generator, Shape
 from insitu.tomography.projection import project
 from insitu.tomography.series import TiltSeries
@@ -273,13 +274,7 @@ def fit(
     y = torch.tensor(series.projections / scale, device=device)
     y = functional.pad(y, (0, 0, 0, blocks * together - depth))
     y = y.reshape(count, blocks, together, size)
-    ramp = (torch.fft.rfftfreq(2 * size, 0.5, device=device) + 0.05) ** sharpness
-
-    def sharpened(lines: Tensor) -> Tensor:
-        spectrum = torch.fft.rfft(lines, 2 * size) * ramp
-        return torch.fft.irfft(spectrum, 2 * size)[..., :size]
-
-    power = float((sharpened(y[torch.as_tensor(used, device=device)]) ** 2).mean())
+    power = float((penalties.sharpened(y[used], sharpness) ** 2).mean())
     pairs = np.stack(np.meshgrid(used, np.arange(blocks), indexing="ij"), -1).reshape(-1, 2)
 
     def compare(model: Specimen, tilt: Tensor, block: Tensor) -> tuple[Tensor, Tensor]:
@@ -292,9 +287,9 @@ def fit(
         chosen = torch.tensor(_turns(pairs, step, batch, seed), device=device)
         tilt, block = chosen.unbind(1)
         u, difference = compare(model, tilt, block)
-        value = (sharpened(difference) ** 2).mean() / power
+        value = (penalties.sharpened(difference, sharpness) ** 2).mean() / power
         if variation:
-            value = value + variation * size / 64 * _variation(u)
+            value = value + variation * size / 64 * penalties.variation(u)
         if steady:
             other = torch.where(tilt + 1 < count, tilt + 1, tilt - 1)
             still = u / model.gain(about.near[tilt])
@@ -355,13 +350,6 @@ def stream(
             progress=progress, **options,
         )  # fmt: skip
         yield count - 1, known
-
-
-def _variation(u: Tensor) -> Tensor:
-    """Mean length of the gradient within slices (..., y, x)."""
-    down = u[..., 1:, :-1] - u[..., :-1, :-1]
-    right = u[..., :-1, 1:] - u[..., :-1, :-1]
-    return torch.sqrt(down**2 + right**2 + 1e-5).mean()
 
 
 def _digest(of: TiltSeries | nn.Module) -> str:
