@@ -1,6 +1,6 @@
 """Make again what ships in this folder: a clean image, a movie with its truth, exit waves.
 
-    python data/make.py image|movie|waves|detector|denoiser|first|study|ours|udvd|rod
+    python data/make.py image|movie|waves|detector|denoiser|first|study|ours|udvd|rod|mixture
                         [--output FOLDER]
 
 image  pt_ceo2_clean.tif, which chapter 2 counts electrons of, and its record; seconds
@@ -13,6 +13,8 @@ first  checkpoints/bf_cnn.safetensors; half an hour, likewise
 ours   checkpoints/movie_ours.safetensors, learned from the movie; ten minutes on two cores
 udvd   checkpoints/movie_udvd.safetensors, likewise; half an hour, goes on where it was stopped
 rod    checkpoints/rod.safetensors, three fits of chapter 10's tilt series; ten minutes on one core
+mixture  checkpoints/mixture.safetensors, three fits of a law to that particle in incremental order;
+       ten minutes on one core
 study  checkpoints/study.json, candidates for the denoiser; a quarter of an hour
 """
 
@@ -21,7 +23,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
@@ -39,7 +41,7 @@ from insitu.simulate import datasets, movie_files, movies, specimens, views
 from insitu.simulate.detector import Categorical
 from insitu.simulate.imaging import Optics, image
 from insitu.simulate.waves import exit_wave
-from insitu.tomography import ensembles, phantoms, series, volumes
+from insitu.tomography import diffusion, ensembles, phantoms, series, volumes
 from insitu.training import Settings
 
 PIXELS, PIXEL_SIZE = 276, 0.12
@@ -219,25 +221,47 @@ def study(folder: Path) -> Path:
 
 def rod(folder: Path) -> Path:
     """Write checkpoints/rod.safetensors, the ensemble of chapter 10 at its defaults."""
-    particle = phantoms.Phantom("alloying rod", 64, np.linspace(0, 1, 100))
-    angles = phantoms.tilt_angles("golden", 100)
-    projections, _ = phantoms.record(particle, angles, rng=np.random.default_rng([0, 1]))
-    data = series.checked(projections, angles)
+    data, _ = _tilted("golden", 1)
     settings = replace(volumes.SETTINGS, steps=500, validate_every=100)
     fits = ensembles.fit_members(data, settings, members=3, seed=0)
-    record = {
-        "made_by": "python data/make.py rod",
+    return ensembles.save(
+        fits, folder / "checkpoints" / "rod.safetensors", _made("rod", settings, fits)
+    )
+
+
+def mixture(folder: Path) -> Path:
+    """Write checkpoints/mixture.safetensors: the law of chapter 10, in incremental order."""
+    data, contrast = _tilted("incremental", 3)
+    settings = replace(volumes.SETTINGS, steps=600, validate_every=100)
+    fits = [diffusion.fit(data, settings, contrast=contrast, seed=n, hold_first=3 * n)
+            for n in range(3)]  # fmt: skip
+    return diffusion.save(
+        fits, folder / "checkpoints" / "mixture.safetensors", _made("mixture", settings, fits)
+    )
+
+
+def _tilted(order: str, stream: int) -> tuple[series.TiltSeries, float]:
+    """The tilt series of chapter 10 at its defaults, and the contrast of its metals."""
+    particle = phantoms.Phantom("alloying rod", 64, np.linspace(0, 1, 100))
+    angles = phantoms.tilt_angles(order, 100)
+    rng = np.random.default_rng([0, stream])
+    projections, _ = phantoms.record(particle, angles, rng=rng)
+    return series.checked(projections, angles), particle.contrast
+
+
+def _made(name: str, settings: Settings, fits: Sequence[Any]) -> dict[str, Any]:
+    return {
+        "made_by": f"python data/make.py {name}",
         "minutes": round(sum(f.history[-1]["seconds"] for f in fits) / 60, 1),
         "settings": asdict(settings), "versions": chapter.versions(),
         "device": chapter.device_name(torch.device("cpu")),
     }  # fmt: skip
-    return ensembles.save(fits, folder / "checkpoints" / "rod.safetensors", record)
 
 
 def main() -> None:
     """Make one of them."""
     made_here = {"detector": detector, "denoiser": denoiser, "first": first, "study": study,
-                 "ours": ours, "udvd": udvd, "rod": rod}  # fmt: skip
+                 "ours": ours, "udvd": udvd, "rod": rod, "mixture": mixture}  # fmt: skip
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -149,7 +149,7 @@ def shortened_numbers(network: nn.Module, wanted: bool = True) -> torch.autocast
     Weights, sums and the loss stay float32. A CPU without units for it takes longer with it.
     """
     kind = next(network.parameters()).device.type
-    units = getattr(torch.cpu, "get_capabilities", dict)()  # not in every torch
+    units: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # not in every torch
     able = kind != "cpu" or any(units.get(unit) for unit in ("amx_bf16", "avx512_bf16"))
     return torch.autocast(kind, torch.bfloat16, enabled=wanted and able)
 

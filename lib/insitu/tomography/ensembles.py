@@ -10,12 +10,13 @@ import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
+from torch import Tensor
 
 from insitu import InputError, checkpoints
 from insitu.tomography.prior import Shape
@@ -25,6 +26,19 @@ from insitu.tomography.volumes import SETTINGS, Fit, Specimen, fit
 from insitu.training import Settings
 
 Array = NDArray[np.float32]
+
+
+class Member(Protocol):
+    """A fit of any kind: `volumes.Fit`, or `diffusion.Mixture`."""
+
+    series: TiltSeries
+    held: NDArray[np.int64]
+
+    def volumes(self, moments: Sequence[int] | None = None) -> Array:
+        """Volumes at tilts by number, (t, z, y, x)."""
+
+    def place(self, number: int) -> Tensor:
+        """Place of the tilt axis at a tilt by number, (1,) [pixels]."""
 
 
 def fit_members(
@@ -70,7 +84,7 @@ def fit_members(
 
 
 def mean_and_deviation(
-    fits: Sequence[Fit], moments: Sequence[int] | None = None, *, spread: float = 1.0
+    fits: Sequence[Member], moments: Sequence[int] | None = None, *, spread: float = 1.0
 ) -> tuple[Array, Array]:
     """Mean volumes of an ensemble, and one standard deviation of their error, (t, z, y, x).
 
@@ -94,7 +108,7 @@ def mean_and_deviation(
 
 
 @torch.no_grad()
-def spread_of(fits: Sequence[Fit]) -> float:
+def spread_of(fits: Sequence[Member]) -> float:
     """How much larger a member's errors are than what members differ by, without a truth.
 
     Both are measured on projections: errors on the tilts that a member did not see, where the
@@ -102,13 +116,12 @@ def spread_of(fits: Sequence[Fit]) -> float:
     """
     errors, differences = 0.0, 0.0
     for member, one in enumerate(fits):
-        device = next(one.specimen.parameters()).device
-        angles = torch.tensor(one.series.angles, dtype=torch.float32, device=device)
+        angles = torch.tensor(one.series.angles, dtype=torch.float32)
         for k in one.held.tolist():
             seen = []
             for other in fits:
-                u = torch.tensor(other.volumes([k]), device=device)
-                seen.append(project(u, angles[[k]], shifts=other.place(k))[0].cpu().numpy())
+                u, place = torch.from_numpy(other.volumes([k])), other.place(k).cpu()
+                seen.append(project(u, angles[[k]], shifts=place)[0].numpy())
             error = (seen[member] - one.series.projections[k]) ** 2
             bright = np.mean(seen, axis=0)
             empty = bright < 0.02 * bright.max()
@@ -123,7 +136,7 @@ def spread_of(fits: Sequence[Fit]) -> float:
 def save(fits: Sequence[Fit], path: Path, record: Mapping[str, Any]) -> Path:
     """Write an ensemble's weights, in half precision, and what belongs to them."""
     specimen = fits[0].specimen
-    own = {"series": _sample(fits[0].series), "shape": asdict(specimen.generator.shape),
+    own = {"series": fits[0].series.sample(), "shape": asdict(specimen.generator.shape),
            "gains": specimen.gains is not None, "shifts": specimen.shifts is not None,
            "offset": specimen.offset,
            "fits": [{"held": f.held.tolist(), "scale": f.scale, "history": f.history}
@@ -148,12 +161,10 @@ def load(path: Path, series: TiltSeries, device: torch.device | str = "cpu") -> 
         options = {key: record[key] for key in ("gains", "shifts", "offset")}
         about = [(np.array(f["held"], np.int64), float(f["scale"]), f["history"])
                  for f in record["fits"]]  # fmt: skip
-        there = np.array(record["series"], float)
+        there = record["series"]
     except (KeyError, TypeError, ValueError):
         raise InputError(f"checkpoint: {path.name} is not that of an ensemble") from None
-    here = np.array(_sample(series))
-    if here.shape != there.shape or abs(here - there).max() > 1e-3:  # rounded, and machines differ
-        raise InputError(f"checkpoint: {path.name} was fitted to another tilt series; fit this one")
+    series.refuse_another(there, path.name)
     for number, (held, scale, history) in enumerate(about):
         specimen = Specimen(series, shape, **options)
         start = f"{number}."
@@ -161,13 +172,3 @@ def load(path: Path, series: TiltSeries, device: torch.device | str = "cpu") -> 
         checkpoints.fill(specimen, own, path.name)
         fits.append(Fit(specimen.to(device).eval(), series, held, scale, history))
     return fits
-
-
-def _sample(series: TiltSeries) -> list[list[float]]:
-    """What tells a series from others: angles, times, and three pixels of a dozen tilts."""
-    p = series.projections
-    count, depth, size = p.shape
-    some = np.linspace(0, count - 1, 12).round().astype(int)
-    chosen = p[some, depth // 2][:, [size // 3, size // 2, 2 * size // 3]] / p.max()
-    table = np.column_stack((np.full(12, count), series.angles[some], series.share[some], chosen))
-    return [[round(float(v), 5) for v in row] for row in table]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,6 +35,34 @@ class TiltSeries:
         """Times from 0 to 1, 1 the last tilt, or the last one planned."""
         span = self.span or self.times[-1] - self.times[0]
         return ((self.times - self.times[0]) / span).astype(np.float32)
+
+    def digest(self) -> str:
+        """Of all that was recorded."""
+        parts = [self.projections, self.angles, self.share]
+        whole = b"".join(np.ascontiguousarray(p).tobytes() for p in parts)
+        return hashlib.sha256(whole).hexdigest()
+
+    def sample(self) -> list[list[float]]:
+        """What tells it from others: angles, times, and three pixels of a dozen tilts."""
+        p = self.projections
+        count, depth, size = p.shape
+        some = np.linspace(0, count - 1, 12).round().astype(int)
+        chosen = p[some, depth // 2][:, [size // 3, size // 2, 2 * size // 3]] / p.max()
+        columns = (np.full(12, count), self.angles[some], self.share[some], chosen)
+        return [[round(float(v), 5) for v in row] for row in np.column_stack(columns)]
+
+    def refuse_another(self, sample: Any, name: str) -> None:
+        """Refuse a checkpoint by the sample of the series to which it was fitted.
+
+        Raises
+        ------
+        InputError
+            If it is that of another series.
+        """
+        here, there = np.array(self.sample()), np.array(sample, float)
+        # they are rounded, and machines differ
+        if here.shape != there.shape or abs(here - there).max() > 1e-3:
+            raise InputError(f"checkpoint: {name} was fitted to another tilt series; fit this one")
 
     def until(self, count: int) -> TiltSeries:
         """The first `count` tilts, as they are known while more follow."""

@@ -156,11 +156,21 @@ def _draw(specimen: Specimen, block: Tensor, tilt: Tensor, about: _About) -> Ten
     return u * specimen.gain(about.near[tilt])
 
 
-def held_back(count: int, every: int, first: int) -> NDArray[np.int64]:
-    """Every so-manieth tilt, never the first or the last."""
-    if every == 0:
-        return np.array([], np.int64)
-    return np.arange(1 + first % every, count - 1, every)
+def held_back(count: int, every: int, first: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Every so-manieth tilt, never the first or the last, and the others, to be fitted to.
+
+    Raises
+    ------
+    InputError
+        If fewer than three tilts are left to fit.
+    """
+    held = np.arange(1 + first % every, count - 1, every) if every else np.array([], np.int64)
+    if count - len(held) < 3:
+        raise InputError(
+            f"tilt series: of {count} tilts {len(held)} are held back; three or more are needed "
+            f"to fit, hold back fewer"
+        )
+    return held, np.setdiff1d(np.arange(count), held)
 
 
 def axis_offset(series: TiltSeries) -> float:
@@ -250,12 +260,7 @@ def fit(
         If fewer than three tilts are left to fit, or the loss is no longer finite.
     """
     count, depth, size = series.projections.shape
-    held = held_back(count, hold_every, hold_first)
-    if count - len(held) < 3:
-        raise InputError(
-            f"tilt series: of {count} tilts {len(held)} are held back; three or more are needed "
-            f"to fit, hold back fewer"
-        )
+    held, used = held_back(count, hold_every, hold_first)
     device = torch.device(device)
     shape = shape or Shape(together=min(16, depth))
     made = checkpoints.seeded(
@@ -263,7 +268,6 @@ def fit(
     )
     assert isinstance(made, Specimen)
     specimen = made.to(device)
-    used = np.setdiff1d(np.arange(count), held)
     specimen.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     scale = float(series.projections[used].max()) / (size / 3)
     if start is not None:
@@ -309,10 +313,10 @@ def fit(
         own = float(torch.mean(y[torch.as_tensor(judged, device=device)] ** 2))
         return float(np.mean(errors) / own) ** 0.5
 
-    run = {"series": _digest(series), "held": held.tolist(), "shape": asdict(shape),
+    run = {"series": series.digest(), "held": held.tolist(), "shape": asdict(shape),
            "batch": batch, "sharpness": sharpness, "variation": variation, "steady": steady,
            "gains": gains, "shifts": shifts, "offset": offset, "seed": seed,
-           "start": None if start is None else _digest(start.specimen.generator)}  # fmt: skip
+           "start": None if start is None else _weights(start.specimen.generator)}  # fmt: skip
     result = train(
         specimen, loss, validate, settings, checkpoint=checkpoint, about=run, progress=progress
     )
@@ -352,13 +356,10 @@ def stream(
         yield count - 1, known
 
 
-def _digest(of: TiltSeries | nn.Module) -> str:
-    """Of all that was recorded, or of all weights."""
-    if isinstance(of, nn.Module):
-        parts = [weight.cpu().numpy() for weight in of.state_dict().values()]
-    else:
-        parts = [of.projections, of.angles, of.share]
-    return hashlib.sha256(b"".join(np.ascontiguousarray(p).tobytes() for p in parts)).hexdigest()
+def _weights(of: nn.Module) -> str:
+    """Digest of all weights."""
+    parts = [weight.cpu().contiguous().numpy().tobytes() for weight in of.state_dict().values()]
+    return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 def _turns(pairs: NDArray[Any], step: int, batch: int, seed: int) -> NDArray[Any]:
