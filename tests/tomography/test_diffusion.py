@@ -80,7 +80,7 @@ def test_the_diffusivity_has_a_gradient(particle):
 def test_a_law_finds_what_incremental_tilts_hide(phantom, data):
     """Better than a specimen at rest, and better than a network that knows of no law."""
     truth = phantom.truth()
-    settings = replace(SETTINGS, steps=200, validate_every=50, learning_rate=2e-2)
+    settings = replace(SETTINGS, steps=300, validate_every=100, learning_rate=2e-2)
     one = diffusion.fit(data, settings, contrast=CONTRAST, shape=SMALL, progress=False)
     free = volumes.fit(data, settings, shape=SMALL, steady=100.0, progress=False)
     by_law, without = (((f.volumes() - truth) ** 2).mean() for f in (one, free))
