@@ -320,8 +320,9 @@ def test_own_movie_is_denoised_and_judged(tmp_path):
     ("05", {"movie": "nothing.tif"}, "there is no file"),
     ("06", {"denoised": "only.tif"}, "give the movie of counts"),
     ("07", {"denoised": "only.tif"}, "give the movie of counts"),
+    ("10", {"own_contrast": 0.5}, "own_contrast: got 0.5, allowed is 0 or above 1"),
 ])  # fmt: skip
-def test_bad_movies_stop_before_any_work(tmp_path, chapter, values, words):
+def test_bad_values_of_ones_own_data_stop_before_any_work(tmp_path, chapter, values, words):
     path = next(n for n in NOTEBOOKS if n.stem.startswith(chapter))
     given = cli._parameters(path, "smoke", (), ()) | values
     with pytest.raises(InputError, match=words):
@@ -339,10 +340,12 @@ def tilt_series(tmp_path):
     return tmp_path / "own.npz"
 
 
-def test_own_tilt_series_gives_volumes_for_others_to_open(tmp_path, tilt_series):
+@pytest.mark.parametrize("contrast", [0.0, 2.42])  # without a law, and with one
+def test_own_tilt_series_gives_volumes_for_others_to_open(tmp_path, tilt_series, contrast):
     path = next(n for n in NOTEBOOKS if n.stem.startswith("10"))
     values = cli._parameters(path, "smoke", (), ()) | {
         "tilt_series": str(tilt_series), "output_dir": str(tmp_path / "out"),
+        "own_contrast": contrast,
     }  # fmt: skip
     cli.run_chapter(path, values, progress=False)
     group = zarr.open_group(tmp_path / "out" / "volumes.zarr", mode="r")

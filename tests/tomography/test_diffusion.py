@@ -124,10 +124,13 @@ def test_killed_and_resumed_gives_the_same_bits(data, tmp_path, monkeypatch):
 
 def test_an_ensemble_is_kept_and_known_by_its_series(data, tmp_path):
     options = {"contrast": CONTRAST, "shape": SMALL, "progress": False}
-    fits = [diffusion.fit(data, SETTINGS, seed=n, hold_first=n, **options) for n in range(2)]
+    fits = [
+        diffusion.fit(data, SETTINGS, seed=n, hold_first=n, offset=0.5, **options) for n in range(2)
+    ]
     path = diffusion.save(fits, tmp_path / "m.safetensors", {"made_by": "a test"})
     again = diffusion.load(path, data)
     np.testing.assert_allclose(fits[1].volumes([9]), again[1].volumes([9]), atol=2e-3)
+    assert float(again[1].place(3)) == 0.5
     assert ensembles.spread_of(again) >= 1
     other = replace(data, projections=data.projections * np.linspace(1, 2, 30)[:, None, None])
     with pytest.raises(InputError, match="another tilt series"):

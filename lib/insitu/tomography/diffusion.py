@@ -28,6 +28,7 @@ from insitu.tomography.volumes import SETTINGS, held_back
 from insitu.training import Settings, train
 
 Array = NDArray[np.float32]
+NUMBERS = ("brightness", "contrast", "diffusivity", "offset")
 STEP, GROWTH = 0.25, 0.5  # the first step [voxels^2]; later ones, of what has diffused before
 
 
@@ -126,6 +127,8 @@ class Mixture:
         Tilts that it was not fitted to.
     history : list
         As of `volumes.Fit`.
+    offset : float
+        Of the tilt axis from the middle of the detector [pixels].
     """
 
     solid: Array
@@ -136,6 +139,7 @@ class Mixture:
     series: TiltSeries
     held: NDArray[np.int64]
     history: list[dict[str, float]]
+    offset: float = 0.0
 
     def volumes(self, moments: Sequence[int] | None = None) -> Array:
         """Volumes at tilts by number, in rising order, all by default, (t, z, y, x)."""
@@ -149,8 +153,8 @@ class Mixture:
         return shares
 
     def place(self, number: int) -> Tensor:  # noqa: ARG002
-        """Place of the tilt axis at a tilt by number: the middle."""
-        return torch.zeros(1)
+        """Place of the tilt axis, the same at every tilt, (1,) [pixels]."""
+        return torch.tensor([self.offset])
 
     def held_error(self) -> float:
         """|A u - p| / |p| of the tilts held back."""
@@ -185,8 +189,8 @@ class _Drawn(nn.Module):
 def fit(
     series: TiltSeries, settings: Settings = SETTINGS, *, contrast: float,
     shape: Shape | None = None, batch: int = 6, hold_every: int = 10, hold_first: int = 0,
-    sharpness: float = 1.0, variation: float = 0.5, seed: int = 0, checkpoint: Path | None = None,
-    device: torch.device | str = "cpu", progress: bool = True,
+    sharpness: float = 1.0, variation: float = 0.5, offset: float = 0.0, seed: int = 0,
+    checkpoint: Path | None = None, device: torch.device | str = "cpu", progress: bool = True,
 ) -> Mixture:  # fmt: skip
     """Fit two metals that mix to a tilt series.
 
@@ -195,12 +199,12 @@ def fit(
     Parameters
     ----------
     series : TiltSeries
-        Of the whole particle, the tilt axis in the middle.
+        Of the whole particle.
     contrast : float
         Intensity of the brighter metal over that of the other.
     batch : int
         Tilts a step, all of them in rising order of one course of the mixing.
-    settings, shape, hold_every, hold_first, sharpness, variation
+    settings, shape, hold_every, hold_first, sharpness, variation, offset
         As of `volumes.fit`.
     seed, checkpoint, device, progress
         As of `volumes.fit`.
@@ -225,7 +229,8 @@ def fit(
 
     def compare(model: nn.Module, tilts: list[int]) -> tuple[Tensor, Tensor]:
         u = model([float(series.share[k]) for k in tilts])
-        return u, project(u, angles[tilts]) - y[tilts]
+        shifts = torch.full((len(tilts),), offset, device=device)
+        return u, project(u, angles[tilts], shifts=shifts) - y[tilts]
 
     def loss(model: nn.Module, step: int) -> Tensor:
         rng = np.random.default_rng([seed, step])
@@ -242,7 +247,7 @@ def fit(
 
     run = {"series": series.digest(), "held": held.tolist(), "shape": asdict(shape),
            "contrast": contrast, "batch": batch, "sharpness": sharpness, "variation": variation,
-           "seed": seed}  # fmt: skip
+           "offset": offset, "seed": seed}  # fmt: skip
     result = train(
         made, loss, validate, settings, checkpoint=checkpoint, about=run, progress=progress
     )
@@ -252,16 +257,17 @@ def fit(
         solid, share = (part.cpu().numpy() for part in drawn.first())
         brightness, diffusivity = float(torch.exp(drawn.brightness)), float(drawn.diffusivity())
     return Mixture(
-        solid, share, scale * brightness, contrast, diffusivity, series, held, result.history
-    )
+        solid, share, scale * brightness, contrast, diffusivity, series, held, result.history,
+        offset,
+    )  # fmt: skip
 
 
 def save(fits: Sequence[Mixture], path: Path, record: Mapping[str, Any]) -> Path:
     """Write the first volumes of an ensemble, in half precision, and what belongs to them."""
     tensors = {f"{n}.{k}": torch.from_numpy(getattr(f, k)).half()
                for n, f in enumerate(fits) for k in ("solid", "share")}  # fmt: skip
-    told = [{"held": f.held.tolist(), "history": f.history, "brightness": f.brightness,
-             "contrast": f.contrast, "diffusivity": f.diffusivity} for f in fits]  # fmt: skip
+    told = [{"held": f.held.tolist(), "history": f.history,
+             **{k: getattr(f, k) for k in NUMBERS}} for f in fits]  # fmt: skip
     own = {"series": fits[0].series.sample(), "mixtures": told}
     return checkpoints.save(path, tensors, {**own, **record}, readable=True)
 
@@ -279,12 +285,10 @@ def load(path: Path, series: TiltSeries) -> list[Mixture]:
         fits = []
         for n, told in enumerate(record["mixtures"]):
             solid, share = (tensors[f"{n}.{k}"].float().numpy() for k in ("solid", "share"))
-            brightness, contrast, rate = (
-                float(told[k]) for k in ("brightness", "contrast", "diffusivity")
-            )
+            numbers = {k: float(told[k]) for k in NUMBERS}
             held = np.array(told["held"], np.int64)
             fits.append(
-                Mixture(solid, share, brightness, contrast, rate, series, held, told["history"])
+                Mixture(solid, share, series=series, held=held, history=told["history"], **numbers)
             )
         there = record["series"]
     except (KeyError, TypeError, ValueError):
