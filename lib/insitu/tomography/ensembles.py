@@ -22,7 +22,8 @@ from insitu import InputError, checkpoints
 from insitu.tomography.prior import Shape
 from insitu.tomography.projection import project
 from insitu.tomography.series import TiltSeries
-from insitu.tomography.volumes import SETTINGS, Fit, Specimen, fit
+from insitu.tomography.specimen import Specimen
+from insitu.tomography.volumes import SETTINGS, Fit, fit
 from insitu.training import Settings
 
 Array = NDArray[np.float32]
@@ -137,7 +138,8 @@ def save(fits: Sequence[Fit], path: Path, record: Mapping[str, Any]) -> Path:
     """Write an ensemble's weights, in half precision, and what belongs to them."""
     specimen = fits[0].specimen
     own = {"series": fits[0].series.sample(), "shape": asdict(specimen.generator.shape),
-           "gains": specimen.gains is not None, "shifts": specimen.shifts is not None,
+           "gains": specimen.gains is not None,
+           "sizes": specimen.sizes is not None, "shifts": specimen.shifts is not None,
            "offset": specimen.offset,
            "fits": [{"held": f.held.tolist(), "scale": f.scale, "history": f.history}
                     for f in fits]}  # fmt: skip
@@ -158,7 +160,7 @@ def load(path: Path, series: TiltSeries, device: torch.device | str = "cpu") -> 
     fits = []
     try:
         shape = Shape(**record["shape"])
-        options = {key: record[key] for key in ("gains", "shifts", "offset")}
+        options = {key: record[key] for key in ("gains", "sizes", "shifts", "offset")}
         about = [(np.array(f["held"], np.int64), float(f["scale"]), f["history"])
                  for f in record["fits"]]  # fmt: skip
         there = record["series"]

@@ -22,9 +22,10 @@ from torch.nn import functional
 
 from insitu import InputError, checkpoints
 from insitu.tomography import penalties
-from insitu.tomography.prior import Generator, Shape
+from insitu.tomography.prior import Shape
 from insitu.tomography.projection import project
 from insitu.tomography.series import TiltSeries
+from insitu.tomography.specimen import About, Specimen, about
 from insitu.training import Settings, train
 
 Array = NDArray[np.float32]
@@ -32,50 +33,6 @@ SETTINGS = Settings(
     steps=500, optimiser="muon", learning_rate=1e-2, warm_up=20, average=0.99, validate_every=100,
     save_every=100,
 )  # fmt: skip
-
-
-class Specimen(nn.Module):
-    """A generator, and what each tilt may have of its own: brightness and place.
-
-    Parameters
-    ----------
-    series : TiltSeries
-        Its times and its size.
-    shape : Shape
-        Of the generator.
-    gains, shifts : bool
-        Fit a brightness of the specimen a tilt, which its volumes have, too; fit the place of the
-        tilt axis on the detector a tilt.
-    offset : float
-        Of the tilt axis from the middle of the detector [pixels].
-    """
-
-    def __init__(
-        self, series: TiltSeries, shape: Shape, *, gains: bool, shifts: bool, offset: float
-    ) -> None:
-        super().__init__()
-        count, depth, size = series.projections.shape
-        self.generator = Generator(size, depth, shape)
-        self.offset = offset
-        self.gains = nn.Parameter(torch.zeros(1, count)) if gains else None
-        self.shifts = nn.Parameter(torch.zeros(1, count)) if shifts else None
-
-    def slices(self, block: Tensor, share: Tensor, angle: Tensor) -> Tensor:
-        """Slices (n, together, y, x) of the blocks at times from 0 to 1, without the gains."""
-        drawn: Tensor = self.generator(block, share, angle)
-        return drawn
-
-    def gain(self, near: Tensor) -> Tensor:
-        """Brightness at weighted tilts, (n, tilts) to (n, 1, 1, 1)."""
-        if self.gains is None:
-            return torch.ones(len(near), 1, 1, 1, device=near.device)
-        return torch.exp(5 * near @ self.gains[0])[:, None, None, None]
-
-    def places(self, near: Tensor) -> Tensor:
-        """Place of the tilt axis at weighted tilts, (n, tilts) to (n,) [pixels]."""
-        if self.shifts is None:
-            return torch.full((len(near),), self.offset, device=near.device)
-        return self.offset + near @ (self.shifts[0] - self.shifts.mean())
 
 
 @dataclass
@@ -112,7 +69,7 @@ class Fit:
         blocks = torch.arange(self.specimen.generator.blocks, device=device)
         for index, number in enumerate(numbers):
             tilt = torch.full_like(blocks, number)
-            u = _draw(self.specimen, blocks, tilt, self._about(device))
+            _, u = self.specimen(blocks, tilt, self._about(device))
             result[index] = self.scale * u.flatten(0, 1)[:depth].cpu().numpy()
         return result
 
@@ -121,39 +78,12 @@ class Fit:
         near = self._about(next(self.specimen.parameters()).device).near
         return self.specimen.places(near[[number]])
 
-    def _about(self, device: torch.device) -> _About:
-        return _about(self.series, self.held, device)
+    def _about(self, device: torch.device) -> About:
+        return about(self.series, self.held, device)
 
     def held_error(self) -> float:
         """|A u - p| / |p| of the tilts held back."""
         return min(h["validation"] for h in self.history)
-
-
-@dataclass(frozen=True)
-class _About:
-    """The series as tensors; brightness and place of a tilt held back are its neighbours' mean."""
-
-    angles: Tensor
-    shares: Tensor
-    near: Tensor  # (tilts, tilts), rows of weights
-
-
-def _about(series: TiltSeries, held: NDArray[np.int64], device: torch.device) -> _About:
-    count = len(series.angles)
-    used = np.setdiff1d(np.arange(count), held)
-    near = np.stack([np.interp(series.share, series.share[used], row)
-                     for row in np.eye(len(used))], 1)  # fmt: skip
-    full = np.zeros((count, count), np.float32)
-    full[:, used] = near
-    return _About(
-        torch.tensor(series.angles, dtype=torch.float32, device=device),
-        torch.tensor(series.share, device=device), torch.tensor(full, device=device),
-    )  # fmt: skip
-
-
-def _draw(specimen: Specimen, block: Tensor, tilt: Tensor, about: _About) -> Tensor:
-    u = specimen.slices(block, about.shares[tilt], about.angles[tilt])
-    return u * specimen.gain(about.near[tilt])
 
 
 def held_back(count: int, every: int, first: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -198,6 +128,7 @@ def fit(
     variation: float = 0.5,
     steady: float = 0.0,
     gains: bool = False,
+    sizes: bool = False,
     shifts: bool = False,
     offset: float = 0.0,
     start: Fit | None = None,
@@ -213,13 +144,11 @@ def fit(
 
         variation * mean |grad u| + steady / mean (F p)^2 * mean |u(t + 1 tilt) - u(t)|,
 
-    u in units in which its brightest is about 1, in the last term without the gains, and the
-    gradient per 1/64 of the field. A projection
-    keeps a detail of spatial frequency f with a weight of 1 / f, so that a plain difference
-    hardly sees edges, and they are learned last. F gives the weight back,
-    (|f| + 0.05)^sharpness along the detector: 1 is nearly the ramp of filtered back-projection, 0
-    is none. Among slices that explain the tilts about as well, the second term favours that of
-    the shortest and lowest edges (total variation), the third that which changes least.
+    u in units in which its brightest is about 1, in the last term without gains and sizes, and the
+    gradient per 1/64 of the field. F is the filter of `penalties.sharpened`, which gives edges
+    back the weight that a projection takes from them. Among slices that explain the tilts about
+    as well, the second term favours that of the shortest and lowest edges (total variation), the
+    third that which changes least.
 
     Parameters
     ----------
@@ -239,7 +168,7 @@ def fit(
         Weight of the total variation.
     steady : float
         Weight of the change; for orders of tilts that take long to come around.
-    gains, shifts, offset : bool, bool, float
+    gains, sizes, shifts, offset : bool, bool, bool, float
         As of `Specimen`.
     start : Fit, optional
         Begin with the weights of an earlier fit, such as one to the tilts so far.
@@ -264,8 +193,9 @@ def fit(
     device = torch.device(device)
     shape = shape or Shape(together=min(16, depth))
     made = checkpoints.seeded(
-        Specimen, seed, series=series, shape=shape, gains=gains, shifts=shifts, offset=offset
-    )
+        Specimen, seed, series=series, shape=shape, gains=gains, sizes=sizes,
+        shifts=shifts, offset=offset,
+    )  # fmt: skip
     assert isinstance(made, Specimen)
     specimen = made.to(device)
     specimen.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -273,7 +203,7 @@ def fit(
     if start is not None:
         scale = start.scale
         specimen.generator.load_state_dict(start.specimen.generator.state_dict())
-    about = _about(series, held, device)
+    known = about(series, held, device)
     blocks, together = specimen.generator.blocks, shape.together
     y = torch.tensor(series.projections / scale, device=device)
     y = functional.pad(y, (0, 0, 0, blocks * together - depth))
@@ -281,24 +211,23 @@ def fit(
     power = float((penalties.sharpened(y[used], sharpness) ** 2).mean())
     pairs = np.stack(np.meshgrid(used, np.arange(blocks), indexing="ij"), -1).reshape(-1, 2)
 
-    def compare(model: Specimen, tilt: Tensor, block: Tensor) -> tuple[Tensor, Tensor]:
-        u = _draw(model, block, tilt, about)
-        seen = project(u, about.angles[tilt], shifts=model.places(about.near[tilt]))
-        return u, seen - y[tilt, block]
+    def compare(model: Specimen, tilt: Tensor, block: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        drawn, u = model(block, tilt, known)
+        seen = project(u, known.angles[tilt], shifts=model.places(known.near[tilt]))
+        return drawn, u, seen - y[tilt, block]
 
     def loss(model: nn.Module, step: int) -> Tensor:
         assert isinstance(model, Specimen)
         chosen = torch.tensor(_turns(pairs, step, batch, seed), device=device)
         tilt, block = chosen.unbind(1)
-        u, difference = compare(model, tilt, block)
+        drawn, u, difference = compare(model, tilt, block)
         value = (penalties.sharpened(difference, sharpness) ** 2).mean() / power
         if variation:
             value = value + variation * size / 64 * penalties.variation(u)
         if steady:
             other = torch.where(tilt + 1 < count, tilt + 1, tilt - 1)
-            still = u / model.gain(about.near[tilt])
-            later = model.slices(block, about.shares[other], about.angles[other])
-            value = value + steady * (later - still).abs().mean() / power
+            later = model.slices(block, other, known)
+            value = value + steady * (later - drawn).abs().mean() / power
         return value
 
     judged = held if len(held) else used
@@ -309,13 +238,13 @@ def fit(
             watch(model)
         block = torch.arange(blocks, device=device)
         tilts = [torch.full_like(block, int(k)) for k in judged]
-        errors = [float((compare(model, k, block)[1] ** 2).mean()) for k in tilts]
+        errors = [float((compare(model, k, block)[2] ** 2).mean()) for k in tilts]
         own = float(torch.mean(y[torch.as_tensor(judged, device=device)] ** 2))
         return float(np.mean(errors) / own) ** 0.5
 
     run = {"series": series.digest(), "held": held.tolist(), "shape": asdict(shape),
            "batch": batch, "sharpness": sharpness, "variation": variation, "steady": steady,
-           "gains": gains, "shifts": shifts, "offset": offset, "seed": seed,
+           "gains": gains, "sizes": sizes, "shifts": shifts, "offset": offset, "seed": seed,
            "start": None if start is None else _weights(start.specimen.generator)}  # fmt: skip
     result = train(
         specimen, loss, validate, settings, checkpoint=checkpoint, about=run, progress=progress
