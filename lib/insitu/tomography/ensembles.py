@@ -95,8 +95,8 @@ def mean_and_deviation(
     three, 58 % of the errors would lie within s, not 68 %): it is averaged over its neighbours,
     by a Gaussian of one voxel.
     """
-    first = fits[0].volumes(moments)
-    mean, square = first.copy(), np.zeros_like(first)
+    mean = fits[0].volumes(moments)
+    square = np.zeros_like(mean)
     for number, other in enumerate(fits[1:], start=2):  # Welford's recurrence
         drawn = other.volumes(moments)
         step = drawn - mean
