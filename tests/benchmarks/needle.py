@@ -1,0 +1,84 @@
+"""The needle benchmark with its weight of the least change chosen without the needle.
+
+    python tests/benchmarks/needle.py [--order incremental] [--steps 300] [--seeds 3]
+
+Needles with layers are simulated, each walked along as the real one is: one tilt a slice. The
+weight that does best on them, by their truth, is taken for the real needle. Some fifteen minutes.
+"""
+
+import argparse
+from dataclasses import replace
+
+import numpy as np
+
+from insitu.tomography import needle, series, volumes
+from insitu.tomography.prior import Shape
+from insitu.tomography.projection import joseph
+
+WEIGHTS = (0.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
+
+
+def simulated(real: needle.Needle, number: int) -> needle.Needle:
+    """A needle that becomes thinner, in layers of other brightness, seen from the same angles."""
+    rng = np.random.default_rng([7, number])
+    count, fine = len(real.angles), 96
+    place = (np.arange(fine) + 0.5) / fine - 0.5
+    y, x = place[:, None], place[None]
+    thinner = np.linspace(1, rng.uniform(0.3, 0.6), count)
+    jumps = np.sort(rng.choice(np.arange(6, count - 6), 4, replace=False))
+    levels = rng.uniform(0.6, 1.4, 5)[np.searchsorted(jumps, np.arange(count), side="right")]
+    across, flat, turn = rng.uniform(0.3, 0.4), rng.uniform(0.75, 1.0), rng.uniform(0, np.pi)
+    corners = rng.uniform(2, 3)
+    slices = []
+    for size, level in zip(thinner, levels, strict=True):
+        u = (np.cos(turn) * x + np.sin(turn) * y) / (across * size)
+        v = (np.cos(turn) * y - np.sin(turn) * x) / (across * size * flat)
+        radius = (abs(u) ** corners + abs(v) ** corners) ** (1 / corners)
+        slices.append(level * np.clip(0.5 + (1 - radius) * across * size * fine, 0, 1))
+    drawn = np.array(slices, np.float32)
+    rays = joseph(real.angles, fine) @ drawn.reshape(count, -1).T
+    everything = rays.reshape(count, 48, 2, count).mean(2).transpose(2, 0, 1) / 2
+    everything += 0.01 * everything.max() * rng.standard_normal(everything.shape)
+    everything = everything.astype(np.float32)
+    data = series.checked(everything[np.arange(count), real.shown][:, None],
+                          real.angles[real.shown])  # fmt: skip
+    truth = drawn.reshape(count, 48, 2, 48, 2).mean((2, 4))
+    return needle.Needle(data, everything, real.angles, real.shown, 0.0, truth)
+
+
+def fitted(case: needle.Needle, steady: float, seed: int, steps: int) -> tuple[float, float]:
+    """PSNR of a fit [dB], and its error of the tilts not shown."""
+    settings = replace(volumes.SETTINGS, steps=steps, validate_every=max(1, steps // 3))
+    order_is_angle = bool(np.all(np.diff(case.shown) > 0))
+    one = volumes.fit(
+        case.data, settings, seed=seed, gains=True, sizes=order_is_angle, offset=case.offset,
+        steady=steady, shape=Shape(together=1, finest=1, time_waves=2.0), sharpness=0.0,
+        variation=0.0, hold_every=8, progress=False,
+    )  # fmt: skip
+    return case.score(one.volumes()[:, 0])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--order", default="incremental")
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--needles", type=int, default=4)
+    options = parser.parse_args()
+    real = needle.benchmark(options.order)
+    cases = [simulated(real, number) for number in range(options.needles)]
+    means = {}
+    for steady in WEIGHTS:
+        rows = [fitted(c, steady, n, options.steps) for n, c in enumerate(cases)]
+        means[steady] = float(np.mean([db for db, _ in rows]))
+        told = ", ".join(f"{db:.1f} dB / {held:.3f}" for db, held in rows)
+        print(f"simulated, steady {steady:6.0f}: mean {means[steady]:.1f} dB; {told}", flush=True)
+    chosen = max(means, key=lambda k: means[k])
+    print(f"chosen: {chosen:.0f}")
+    for seed in range(options.seeds):
+        db, held = fitted(real, chosen, seed, options.steps)
+        print(f"real needle, seed {seed}: {db:.1f} dB, tilts not shown {held:.3f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
