@@ -65,16 +65,22 @@ class Muon(torch.optim.Optimizer):
 def orthogonal(matrix: Tensor, iterations: int = 5) -> Tensor:
     """U V^T, roughly, of a matrix U S V^T: singular values between 0.7 and 1.2.
 
-    By Newton and Schulz's iteration of an odd polynomial of fifth order, which needs products
-    of matrices alone.
+    By Newton and Schulz's iteration X <- (a + b X X^T + c (X X^T)^2) X. All its factors are
+    polynomials of X X^T, which is small where a convolution is a wide matrix, so they are
+    multiplied first, and X but once.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     x = matrix / (matrix.norm() + 1e-7)
     tall = x.shape[0] > x.shape[1]
     x = x.mT if tall else x
+    gram = x @ x.mT
+    product = torch.eye(len(x), dtype=x.dtype, device=x.device)
     for _ in range(iterations):
-        square = x @ x.mT
-        x = a * x + (b * square + c * square @ square) @ x
+        factor = b * gram + c * gram @ gram
+        factor.diagonal().add_(a)
+        product = factor @ product
+        gram = factor @ gram @ factor
+    x = product @ x
     return x.mT if tall else x
 
 
