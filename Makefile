@@ -38,6 +38,7 @@ bench: $(VENV)/.test
 	$(BIN)/python tests/benchmarks/blindspot.py
 	$(BIN)/python tests/benchmarks/trust.py
 	$(BIN)/python tests/benchmarks/tomography.py --size 64 --steps 400 --seeds 3
+	$(BIN)/python tests/benchmarks/needle.py
 
 $(VENV)/bin/pip:
 	$(PYTHON) -m venv $(VENV)

@@ -7,8 +7,8 @@ image  pt_ceo2_clean.tif, which chapter 2 counts electrons of, and its record; s
 movie  pt_ceo2_movie.zarr, the movie of chapter 3 with its default parameters; half a minute
 waves  exit_waves.zarr, waves behind 40 random specimens; a minute
 detector  detector.json, fitted to the real movie; seconds
-denoiser  checkpoints/pt_ceo2.safetensors; two hours on two cores, goes on where it was
-          stopped
+denoiser  checkpoints/pt_ceo2.safetensors; an hour and a half on a core with units for bfloat16,
+          three hours on two cores without, goes on where it was stopped
 first  checkpoints/bf_cnn.safetensors; half an hour, likewise
 ours   checkpoints/movie_ours.safetensors, learned from the movie; ten minutes on two cores
 udvd   checkpoints/movie_udvd.safetensors, likewise; half an hour, goes on where it was stopped

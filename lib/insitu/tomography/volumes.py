@@ -87,7 +87,7 @@ class Fit:
 
 
 def held_back(count: int, every: int, first: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Every so-manieth tilt, never the first or the last, and the others, to be fitted to.
+    """Numbers of the tilts held back, one in `every`, never the first or the last; of the others.
 
     Raises
     ------
