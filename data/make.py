@@ -128,15 +128,15 @@ def ours(folder: Path) -> Path:
 
 
 UDVD_SETTINGS = Settings(
-    steps=2000, optimiser="muon", learning_rate=5e-3, warm_up=50, average=0.99, bfloat16=True,
-    validate_every=250, save_every=20,
+    steps=600, optimiser="muon", learning_rate=5e-3, warm_up=50, average=0.98, validate_every=200,
+    save_every=20,
 )  # fmt: skip
 
 
 def udvd(folder: Path) -> Path:
     """Write checkpoints/movie_udvd.safetensors.
 
-    Network, five frames and squared error as published; Muon and 2000 crops of 64 x 64 pixels
+    Network, five frames and squared error as published; Muon and 600 crops of 64 x 64 pixels
     instead of Adam and fifty passes over the movie, for which two cores would need days.
     """
     return _from_movie(
