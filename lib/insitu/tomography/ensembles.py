@@ -98,14 +98,14 @@ def mean_and_deviation(
     mean = fits[0].volumes(moments)
     square = np.zeros_like(mean)
     for number, other in enumerate(fits[1:], start=2):  # Welford's recurrence
-        drawn = other.volumes(moments)
-        step = drawn - mean
-        mean += step / number
-        square += step * (drawn - mean)
+        for middle, variance, drawn in zip(mean, square, other.volumes(moments), strict=True):
+            step = drawn - middle
+            middle += step / number
+            variance += step * (drawn - middle)
     square *= max(0.0, spread**2 - 1 + 1 / len(fits)) / max(1, len(fits) - 1)
     for variance in square:
         ndimage.gaussian_filter(variance, 1.0, output=variance, mode="nearest")
-    return mean, np.sqrt(square)
+    return mean, np.sqrt(square, out=square)
 
 
 @torch.no_grad()
