@@ -85,7 +85,7 @@ BF_CNN_PIXEL = 0.062  # [A]
 BF_CNN_CONDITIONS = Conditions(pixel_size=(BF_CNN_PIXEL, BF_CNN_PIXEL))
 BF_CNN_DOSES = (100.0, 100_000.0)  # [e-/A^2]; 0.4 to 400 electrons per pixel
 BF_CNN_SETTINGS = Settings(
-    steps=6_000, optimiser="muon", learning_rate=6e-3, warm_up=100, average=0.998, bfloat16=True,
+    steps=5_000, optimiser="muon", learning_rate=2e-3, warm_up=50, average=0.998, bfloat16=True,
     validate_every=250, save_every=250,
 )  # fmt: skip
 

@@ -50,8 +50,9 @@ class BiasFreeNorm(nn.Module):
 
 
 class BiasFreeCNN(nn.Module):
-    """A column of 3 x 3 convolutions, rectified and normalised between.
+    """A column of 3 x 3 convolutions, rectified and normalised between: it gives the noise.
 
+    Its output g is taken from the counts, f(y) = y - g(y), as in the networks of S. Mohan et al.
     With 20 layers of 64 channels it is the network of J. Vincent et al. (2020): 664,704 weights,
     18 x 64 gains, and a pixel sees 41 x 41 others.
 
@@ -73,7 +74,7 @@ class BiasFreeCNN(nn.Module):
         _initialise(self)
 
     def forward(self, counts: Tensor) -> Tensor:  # noqa: D102
-        return self.body(counts)
+        return counts - self.body(counts)
 
 
 class BiasFreeUNet(nn.Module):

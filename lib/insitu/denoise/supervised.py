@@ -27,6 +27,7 @@ from insitu.denoise.spectra import local_wiener
 NETWORKS: dict[str, type[nn.Module]] = {"BiasFreeCNN": BiasFreeCNN, "BiasFreeUNet": BiasFreeUNet}
 BEYOND = 4.0  # times the largest dose of the training: then its own errors outweigh the noise
 TILE, HALO = 512, 192  # pixels of the network; HALO is rounded to the network's unit
+MARGIN = 16  # pixels by which the image is mirrored at its edges, where convolutions see zeros
 
 
 def load_denoiser(name: str | Path, *, device: torch.device | str = "cpu") -> Denoiser:
@@ -140,7 +141,7 @@ class Denoiser:
         device = next(self.network.parameters()).device
         unit = getattr(self.network, "unit", 1)
         rows, columns = image.shape
-        whole = filled(image, unit)
+        whole = filled(image, unit, MARGIN)
         halo = -(-HALO // unit) * unit
         side = max(unit, (tile or max(whole.shape)) // unit * unit)
         result = torch.empty(whole.shape)
@@ -154,7 +155,7 @@ class Denoiser:
                     out = out + local_wiener(part - out, 32, threshold=4.5)
                 out = out[0, 0, top - y0 :, left - x0 :][:side, :side].cpu()
                 result[top : top + out.shape[0], left : left + out.shape[1]] = out
-        return result[:rows, :columns]
+        return result[MARGIN : MARGIN + rows, MARGIN : MARGIN + columns]
 
     def _warn(self, dose: float, pixel_size: float) -> None:
         low, high = self.pixel_size
@@ -174,9 +175,10 @@ class Denoiser:
             )
 
 
-def filled(image: Tensor, unit: int) -> Tensor:
-    """Continue an image by its mirror image to whole units, however small it is."""
-    padded = np.pad(image.numpy(), [(0, -n % unit) for n in image.shape], mode="symmetric")
+def filled(image: Tensor, unit: int, margin: int = 0) -> Tensor:
+    """Continue an image by its mirror image: by a margin, then to whole units."""
+    fill = [(margin, margin + -(n + 2 * margin) % unit) for n in image.shape]
+    padded = np.pad(image.numpy(), fill, mode="symmetric")
     return torch.from_numpy(padded)
 
 
