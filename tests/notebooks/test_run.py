@@ -76,12 +76,13 @@ class TestSmoke:
 
 
 def test_nbval_strict_on_chapter_2(tmp_path, real_movie):
-    """The committed outputs, text and tables, come again to the letter."""
+    """The committed outputs, text and tables, come again, numbers to ten decimals."""
     assert real_movie.counts.any()
     sanitize = tmp_path / "sanitize.cfg"
     sanitize.write_text(
         "[pictures]\nregex: base64,[A-Za-z0-9+/=]+\nreplace: PICTURE\n"
         "[chance]\nregex: p 0\\.\\d+\nreplace: P\n"
+        "[rounding]\nregex: (\\d\\.\\d{10})\\d+\nreplace: \\1\n"
     )
     copy = tmp_path / CHAPTER_2.name
     notebook = nbformat.read(CHAPTER_2, as_version=4)
