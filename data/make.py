@@ -33,16 +33,18 @@ import numpy as np
 import tifffile
 import torch
 
-from insitu import chapter, fetch
+from insitu import fetch
+from insitu.book import chapter
+from insitu.counting.detector import Categorical
 from insitu.denoise import learn, unsupervised
 from insitu.denoise.examples import draw_pool
-from insitu.denoise.spectra import local_wiener
-from insitu.simulate import datasets, movie_files, movies, specimens, views
-from insitu.simulate.detector import Categorical
+from insitu.denoise.local_wiener import local_wiener
+from insitu.learning.training import Settings
+from insitu.simulate import movie_files, movies, specimens, views
+from insitu.simulate.bank import Bank, make_bank
 from insitu.simulate.imaging import Optics, image
 from insitu.simulate.waves import exit_wave
-from insitu.tomography import diffusion, ensembles, phantoms, series, volumes
-from insitu.training import Settings
+from insitu.tomography import ensembles, mixing, phantoms, series, volumes
 
 PIXELS, PIXEL_SIZE = 276, 0.12
 
@@ -98,7 +100,7 @@ def detector(folder: Path) -> Path:
 def denoiser(folder: Path) -> Path:
     """Write checkpoints/pt_ceo2.safetensors; the bank and the training's state lie beside it."""
     made = folder / "bank.zarr"
-    bank = datasets.Bank(made if made.exists() else datasets.make_bank(made, 520))
+    bank = Bank(made if made.exists() else make_bank(made, 520))
     result = learn.learn_pt_ceo2(bank, checkpoint=folder / "pt_ceo2.training.safetensors")
     return learn.save_denoiser(
         folder / "checkpoints" / "pt_ceo2.safetensors", result, learn.SETTINGS, binned=True,
@@ -110,7 +112,7 @@ def denoiser(folder: Path) -> Path:
 
 def first(folder: Path) -> Path:
     """Write checkpoints/bf_cnn.safetensors."""
-    bank = datasets.Bank(fetch.shipped("exit_waves.zarr"))
+    bank = Bank(fetch.shipped("exit_waves.zarr"))
     counting = Categorical.load(fetch.shipped("detector.json"))
     state = folder / "bf_cnn.training.safetensors"
     result = learn.learn_bf_cnn(bank, counting, checkpoint=state)
@@ -179,7 +181,7 @@ CANDIDATES = (
 def study(folder: Path) -> Path:
     """Write checkpoints/study.json: short trainings of candidates, on validation structures."""
     made = folder / "bank.zarr"
-    bank = datasets.Bank(made if made.exists() else datasets.make_bank(made, 520))
+    bank = Bank(made if made.exists() else make_bank(made, 520))
     pool = draw_pool(bank, "train", 6400, conditions=learn.CONDITIONS, seed=1)
     electrons = 0.45 * 9  # in a pixel of 3 x 3 of 0.062 A
     scenes = []
@@ -233,9 +235,9 @@ def mixture(folder: Path) -> Path:
     """Write checkpoints/mixture.safetensors: the law of chapter 10, in incremental order."""
     data, contrast = _tilted("incremental", 3)
     settings = replace(volumes.SETTINGS, steps=600, validate_every=100)
-    fits = [diffusion.fit(data, settings, contrast=contrast, seed=n, hold_first=3 * n)
+    fits = [mixing.fit(data, settings, contrast=contrast, seed=n, hold_first=3 * n)
             for n in range(3)]  # fmt: skip
-    return diffusion.save(
+    return mixing.save(
         fits, folder / "checkpoints" / "mixture.safetensors", _made("mixture", settings, fits)
     )
 
@@ -277,7 +279,7 @@ def main() -> None:
     elif arguments.what in made_here:
         print(made_here[arguments.what](arguments.output))
     else:
-        print(datasets.make_bank(arguments.output / "exit_waves.zarr", 40))
+        print(make_bank(arguments.output / "exit_waves.zarr", 40))
 
 
 if __name__ == "__main__":

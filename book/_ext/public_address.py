@@ -10,7 +10,7 @@ from pathlib import Path
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
-from insitu import publish
+from insitu.book import publish
 
 
 def _use_address(app: Sphinx, config: Config) -> None:

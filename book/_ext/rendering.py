@@ -1,6 +1,6 @@
 """How figures and formulas become HTML.
 
-A figure's alt text, given by `insitu.figures.show`, is carried to its image. Formulas become
+A figure's alt text, given by `insitu.book.figures.show`, is carried to its image. Formulas become
 MathML when the book is built, and the scripts of thebe are left out, so that a page needs nothing
 from elsewhere.
 """

@@ -15,12 +15,14 @@ import torch
 from denoising import median
 from scipy import ndimage
 
-from insitu import chapter, checkpoints, fetch
+from insitu import fetch
+from insitu.book import chapter
+from insitu.counting.detector import Poisson
 from insitu.denoise import blindspot, losses, unsupervised
 from insitu.denoise.blind_networks import UDVD, BlindVideoUNet
 from insitu.denoise.surroundings import FAR
+from insitu.learning import checkpoints
 from insitu.simulate import movie_files
-from insitu.simulate.detector import Poisson
 from insitu.trust import metrics
 
 

@@ -15,16 +15,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from insitu import chapter, checkpoints, fetch
+from insitu import fetch
+from insitu.book import chapter
+from insitu.counting.detector import Categorical
 from insitu.denoise import classical, examples, learn
 from insitu.denoise.binning import spread, summed
 from insitu.denoise.examples import Batch, Summed, draw_pool
 from insitu.denoise.networks import BiasFreeUNet
 from insitu.denoise.supervised import load_denoiser
-from insitu.muon import Muon
+from insitu.learning import checkpoints
+from insitu.learning.muon import Muon
 from insitu.simulate import views
-from insitu.simulate.datasets import Bank
-from insitu.simulate.detector import Categorical
+from insitu.simulate.bank import Bank
 from insitu.trust import metrics
 
 

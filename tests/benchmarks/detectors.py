@@ -10,7 +10,7 @@ import time
 import numpy as np
 import torch
 
-from insitu.simulate.detector import Categorical, Poisson
+from insitu.counting.detector import Categorical, Poisson
 
 ROUNDS = 15
 MEANS = (0.46, 0.8, 2.0, 8.0, 20.0)

@@ -16,8 +16,9 @@ import torch
 from abtem.integrals import ScatteringFactorProjectionIntegrals
 from abtem.parametrizations import LobatoParametrization
 
-from insitu import chapter
-from insitu.simulate import datasets, specimens, waves
+from insitu.book import chapter
+from insitu.simulate import specimens, waves
+from insitu.simulate.bank import Bank, random_recipe, samples
 from insitu.simulate.imaging import Optics, image
 
 PIXELS, SLICE, IMAGES, STRUCTURES = 540, 1.0, 21, 6
@@ -61,7 +62,7 @@ def ours(recipe: specimens.Recipe) -> torch.Tensor:
 
 
 def main() -> None:
-    recipes = [datasets.random_recipe(0, i) for i in range(STRUCTURES)]
+    recipes = [random_recipe(0, i) for i in range(STRUCTURES)]
     built = [specimens.build(r) for r in recipes]
     wave = waves.exit_wave(built[0], pixels=PIXELS, slice_thickness=SLICE)
 
@@ -86,8 +87,8 @@ def main() -> None:
         pass
     each = (time.perf_counter() - begin) / STRUCTURES
 
-    bank = datasets.Bank(chapter.fetch.shipped("exit_waves.zarr"))
-    drawn = datasets.samples(bank, "train", images=8, size=128)
+    bank = Bank(chapter.fetch.shipped("exit_waves.zarr"))
+    drawn = samples(bank, "train", images=8, size=128)
     next(drawn)
     sample = median(lambda: next(drawn), 15) / 8
     print(

@@ -12,7 +12,7 @@ from time import perf_counter
 
 import numpy as np
 
-from insitu.chapter import peak_memory
+from insitu.book.chapter import peak_memory
 from insitu.tomography import algebraic, alloying, ensembles, phantoms, series, volumes
 
 TILTS = 100

@@ -6,8 +6,8 @@ import time
 import numpy as np
 import torch
 
-from insitu import chapter
-from insitu.simulate.detector import Categorical, Poisson
+from insitu.book import chapter
+from insitu.counting.detector import Categorical, Poisson
 from insitu.trust import likelihood
 
 

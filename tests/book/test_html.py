@@ -83,7 +83,8 @@ def test_chapter_shows_cost_card_and_stamp(pages):
 
 
 def test_launch_buttons_only_with_an_address(pages):
-    from insitu import fetch, publish
+    from insitu import fetch
+    from insitu.book import publish
 
     text = str(pages["notebooks/02-electron-counting.html"])
     assert ("mybinder.org" in text) == bool(publish.address(fetch.ROOT))
@@ -91,7 +92,8 @@ def test_launch_buttons_only_with_an_address(pages):
 
 def test_launch_buttons_come_with_an_address(tmp_path):
     """A copy of the book with an address has buttons for Binder and Colab on its chapters."""
-    from insitu import fetch, publish
+    from insitu import fetch
+    from insitu.book import publish
 
     for name in ("_config.yml", "_toc.yml", "pyproject.toml", "README.md", "CITATION.cff"):
         shutil.copy(fetch.ROOT / name, tmp_path)

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from insitu import InputError, checkpoints
+from insitu import InputError
 from insitu.denoise.adapt import gain_tuned, thinned
 from insitu.denoise.networks import BiasFreeUNet
 from insitu.denoise.supervised import Denoiser
+from insitu.learning import checkpoints
 
 
 @pytest.fixture

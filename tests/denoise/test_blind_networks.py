@@ -1,8 +1,9 @@
 import pytest
 import torch
 
-from insitu import InputError, checkpoints
+from insitu import InputError
 from insitu.denoise.blind_networks import UDVD, BlindVideoUNet
+from insitu.learning import checkpoints
 
 NETWORKS = {
     "UDVD": lambda blind: UDVD(6, blind),

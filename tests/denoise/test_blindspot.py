@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from insitu import InputError, checkpoints
+from insitu import InputError
+from insitu.counting.detector import Poisson
 from insitu.denoise import blindspot, losses
 from insitu.denoise.binning import Binned
 from insitu.denoise.blind_networks import UDVD, BlindVideoUNet
 from insitu.denoise.surroundings import FAR, FIVE, Surroundings, weighted
-from insitu.simulate.detector import Poisson
-from insitu.training import Settings
+from insitu.learning import checkpoints
+from insitu.learning.training import Settings
 
 SMALL = replace(FAR, windows=(8, 16))
 QUICK = Settings(steps=6, optimiser="muon", learning_rate=2e-3, warm_up=2, average=0.9,

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from insitu import InputError
+from insitu.counting.detector import Categorical
 from insitu.denoise import classical
-from insitu.simulate.detector import Categorical
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from insitu import InputError, fetch
+from insitu.counting.detector import Categorical
 from insitu.denoise import examples, learn
 from insitu.denoise.examples import Batches, Summed, draw_pool
 from insitu.denoise.supervised import load_denoiser
-from insitu.simulate.datasets import PARTS, Bank
-from insitu.simulate.detector import Categorical
+from insitu.simulate.bank import PARTS, Bank
 
 SMALL = {"channels": 4, "levels": 1, "fold": 2, "windows": [16]}
 SHORT = replace(learn.SETTINGS, steps=4, validate_every=2, save_every=1)
@@ -127,7 +127,7 @@ def test_the_first_network_learns_too(bank, detector):
 
 
 def test_a_bank_without_the_part_is_refused(tmp_path):
-    from insitu.simulate.datasets import make_bank
+    from insitu.simulate.bank import make_bank
 
     tiny = Bank(make_bank(tmp_path / "tiny.zarr", 1))
     with pytest.raises(InputError, match="none is for validation"):

@@ -1,8 +1,9 @@
 import pytest
 import torch
 
-from insitu import InputError, checkpoints
+from insitu import InputError
 from insitu.denoise.networks import BiasFreeCNN, BiasFreeUNet, receptive_field, with_constants
+from insitu.learning import checkpoints
 
 SMALL = [
     lambda: checkpoints.seeded(BiasFreeCNN, 1, layers=5, channels=8),

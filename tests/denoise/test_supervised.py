@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from insitu import InputError, checkpoints
+from insitu import InputError
 from insitu.denoise.binning import binning, spread, summed
 from insitu.denoise.networks import BiasFreeCNN
 from insitu.denoise.supervised import Denoiser, load_denoiser
 from insitu.fetch import shipped
+from insitu.learning import checkpoints
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from insitu import InputError
 from insitu.denoise import losses
 from insitu.denoise.surroundings import FAR
 from insitu.denoise.unsupervised import learn_movie, load_movie_denoiser
-from insitu.training import Settings
+from insitu.learning.training import Settings
 
 QUICK = Settings(steps=4, optimiser="muon", learning_rate=2e-3, warm_up=2, average=0.9,
                  validate_every=2, save_every=2)  # fmt: skip

@@ -7,8 +7,9 @@ import nbformat
 import pytest
 import yaml
 
-from insitu import fetch, freshness, parameters
-from insitu.freshness import WIDGET_VIEW
+from insitu import fetch
+from insitu.book import freshness, parameters
+from insitu.book.freshness import WIDGET_VIEW
 
 NOTEBOOKS = sorted((fetch.ROOT / "notebooks").glob("*.ipynb"))
 

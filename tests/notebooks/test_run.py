@@ -15,7 +15,8 @@ import zarr
 from ase.build import bulk
 from ase.io import write
 
-from insitu import InputError, chapter, cli, fetch
+from insitu import InputError, fetch
+from insitu.book import chapter, cli
 from insitu.tomography import phantoms
 
 NOTEBOOKS = sorted((fetch.ROOT / "notebooks").glob("*.ipynb"))

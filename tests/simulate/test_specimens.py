@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from insitu import InputError
-from insitu.simulate import datasets, specimens
+from insitu.simulate import specimens
+from insitu.simulate.bank import random_recipe
 from insitu.simulate.lattice import CEO2, PT
 from insitu.simulate.specimens import Recipe, build
 
@@ -109,6 +110,6 @@ def test_refuses_what_cannot_be(options, sentence):
 
 
 def test_random_recipes_are_reproducible_and_differ():
-    recipes = [datasets.random_recipe(7, i) for i in range(4)]
-    assert recipes == [datasets.random_recipe(7, i) for i in range(4)]
+    recipes = [random_recipe(7, i) for i in range(4)]
+    assert recipes == [random_recipe(7, i) for i in range(4)]
     assert len({r.diameter for r in recipes}) == 4

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from insitu.measure.columns import find_columns, match
 from insitu.simulate import views
-from insitu.simulate.datasets import PARTS
+from insitu.simulate.bank import PARTS
 from insitu.simulate.imaging import Optics
 from insitu.simulate.specimens import Recipe
+from insitu.trust.columns import find_columns, match
 
 
 @pytest.fixture(scope="module")

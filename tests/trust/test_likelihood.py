@@ -3,7 +3,7 @@ import pytest
 from scipy import stats
 
 from insitu import InputError
-from insitu.simulate.detector import Categorical, Poisson
+from insitu.counting.detector import Categorical, Poisson
 from insitu.trust import likelihood
 
 FOUR = Categorical.sub_frames(4)

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from insitu import InputError
+from insitu.denoise.local_wiener import mirrored
 from insitu.denoise.networks import BiasFreeUNet
-from insitu.denoise.spectra import mirrored
 
 
 class UDVD(nn.Module):

@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 
 from insitu.denoise.losses import Measure
 from insitu.denoise.surroundings import Frames, Surroundings
-from insitu.training import Result, Settings, train
+from insitu.learning.training import Result, Settings, train
 
 PATCH = 16  # side of the patches of counts that are held back [px]
 HALO = 96  # pixels around a block or tile that its filters and networks may look at
@@ -193,7 +193,7 @@ def learn(
     judged : int
         Blocks on whose held-back counts the network is judged.
     checkpoint, about, progress
-        As for `insitu.training.train`.
+        As for `insitu.learning.training.train`.
     watch : callable, optional
         Called with the network whenever it is judged.
     """

@@ -16,8 +16,8 @@ from scipy import ndimage
 from skimage import filters, restoration
 
 from insitu import InputError
-from insitu.denoise import spectra
-from insitu.simulate.detector import Poisson
+from insitu.counting.detector import Poisson
+from insitu.denoise import local_wiener as windows
 
 Image = NDArray[np.float32]
 
@@ -30,7 +30,7 @@ class Method(Protocol):
 
 
 class CountModel(Protocol):
-    """A detector, such as those of `insitu.simulate.detector`."""
+    """A detector, such as those of `insitu.counting.detector`."""
 
     def table(self, means: ArrayLike, largest: int) -> NDArray[np.float64]:
         """P(k | m), (means, largest + 1)."""
@@ -72,7 +72,7 @@ def wiener(counts: Image, strength: float) -> Image:
 def local_wiener(counts: Image, strength: float) -> Image:
     """Do so in overlapping windows of 64 pixels, taking `strength` times the noise off."""
     image = torch.from_numpy(np.asarray(counts, np.float32))[None, None]
-    filtered: Image = spectra.local_wiener(image, 64, threshold=strength)[0, 0].numpy()
+    filtered: Image = windows.local_wiener(image, 64, threshold=strength)[0, 0].numpy()
     return filtered
 
 

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from insitu import InputError
+from insitu.counting.detector import Categorical, Poisson
 from insitu.denoise.losses import CountModel
-from insitu.simulate.datasets import Bank, Conditions, Detector, sample
-from insitu.simulate.detector import Categorical, Poisson
+from insitu.simulate.bank import Bank, Conditions, Detector, sample
 
 
 class Pool(NamedTuple):
@@ -201,7 +201,7 @@ def loss_of(
     batches: Batches, measure: Callable[[Tensor, Batch], Tensor],
     device: torch.device | str = "cpu", *, relative: bool = True,
 ) -> Callable[[nn.Module, int], Tensor]:  # fmt: skip
-    """(network, step) to the loss of that batch, for `insitu.training.train`.
+    """(network, step) to the loss of that batch, for `insitu.learning.training.train`.
 
     With `relative` the network sees counts over those of vacuum, so that all images of a batch
     are alike; one without additive constants answers the same to counts.

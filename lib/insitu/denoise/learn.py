@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from insitu import checkpoints
+from insitu.counting.detector import Categorical
 from insitu.denoise import examples
 from insitu.denoise.examples import Batches, Pool, Summed, draw_pool
 from insitu.denoise.networks import BiasFreeCNN, BiasFreeUNet
-from insitu.simulate.datasets import Bank, Conditions
-from insitu.simulate.detector import Categorical
-from insitu.training import Result, Settings, train
+from insitu.learning import checkpoints
+from insitu.learning.training import Result, Settings, train
+from insitu.simulate.bank import Bank, Conditions
 
 PIXELS = (0.13, 0.26)  # what the network sees [A]
 DOSES = (3.2, 8000.0)  # [e-/A^2]

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from insitu import InputError
-from insitu.simulate import noise
-from insitu.simulate.detector import Categorical, Poisson
+from insitu.counting import noise
+from insitu.counting.detector import Categorical, Poisson
 
 Measure = Callable[[Tensor, Tensor], Tensor]  # (counts, expected) to the loss of each pixel
 

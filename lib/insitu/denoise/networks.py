@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from insitu import InputError
-from insitu.denoise.spectra import local_wiener, mirrored
+from insitu.denoise.local_wiener import local_wiener, mirrored
 
 
 class BiasFreeNorm(nn.Module):

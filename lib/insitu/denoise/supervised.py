@@ -19,10 +19,11 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from insitu import InputError, checkpoints
+from insitu import InputError
 from insitu.denoise.binning import binning, spread, summed
+from insitu.denoise.local_wiener import local_wiener
 from insitu.denoise.networks import BiasFreeCNN, BiasFreeUNet
-from insitu.denoise.spectra import local_wiener
+from insitu.learning import checkpoints
 
 NETWORKS: dict[str, type[nn.Module]] = {"BiasFreeCNN": BiasFreeCNN, "BiasFreeUNet": BiasFreeUNet}
 BEYOND = 4.0  # times the largest dose of the training: then its own errors outweigh the noise

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from insitu import InputError
-from insitu.denoise.spectra import local_wiener
+from insitu.denoise.local_wiener import local_wiener
 
 
 class Frames(Protocol):

@@ -15,13 +15,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from insitu import InputError, checkpoints
+from insitu import InputError
+from insitu.counting import noise
 from insitu.denoise import blindspot, losses
 from insitu.denoise.binning import Binned, spread
 from insitu.denoise.blind_networks import UDVD, BlindVideoUNet
 from insitu.denoise.surroundings import FAR, FIVE, Frames, Surroundings
-from insitu.simulate import noise
-from insitu.training import Result, Settings
+from insitu.learning import checkpoints
+from insitu.learning.training import Result, Settings
 
 NETWORKS: dict[str, type[nn.Module]] = {"UDVD": UDVD, "BlindVideoUNet": BlindVideoUNet}
 MOVING = 0.3  # share of the training at least that is of blocks in which something moves

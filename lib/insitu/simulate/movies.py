@@ -19,8 +19,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from insitu import InputError
+from insitu.counting.detector import Categorical, Poisson
 from insitu.simulate import scenes, specimens
-from insitu.simulate.detector import Categorical, Poisson
 from insitu.simulate.imaging import Optics, image
 from insitu.simulate.resampling import resample
 from insitu.simulate.waves import exit_wave, in_order

@@ -10,7 +10,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from insitu.simulate import specimens
-from insitu.simulate.datasets import PARTS, SEMIANGLE, random_recipe
+from insitu.simulate.bank import PARTS, SEMIANGLE, random_recipe
 from insitu.simulate.imaging import Optics, image
 from insitu.simulate.specimens import Recipe
 from insitu.simulate.waves import Wave, band_limited, exit_wave, in_order

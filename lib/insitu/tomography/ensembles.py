@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from insitu import InputError, checkpoints
+from insitu import InputError
+from insitu.learning import checkpoints
+from insitu.learning.training import Settings
 from insitu.tomography.prior import Shape
 from insitu.tomography.projection import project
 from insitu.tomography.series import TiltSeries
 from insitu.tomography.specimen import Specimen
 from insitu.tomography.volumes import SETTINGS, Fit, fit
-from insitu.training import Settings
 
 Array = NDArray[np.float32]
 

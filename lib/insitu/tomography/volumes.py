@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from insitu import InputError, checkpoints
+from insitu import InputError
+from insitu.learning import checkpoints
+from insitu.learning.training import Settings, train
 from insitu.tomography import penalties
 from insitu.tomography.prior import Shape
 from insitu.tomography.projection import project
 from insitu.tomography.series import TiltSeries
 from insitu.tomography.specimen import About, Specimen, about
-from insitu.training import Settings, train
 
 Array = NDArray[np.float32]
 SETTINGS = Settings(

@@ -20,7 +20,7 @@ from skimage.feature import blob_log
 from torch import Tensor
 
 from insitu import InputError
-from insitu.simulate.detector import Poisson
+from insitu.counting.detector import Poisson
 
 Array = NDArray[np.float64]
 

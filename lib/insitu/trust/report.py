@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from insitu.simulate.diagnosis import Finding
+from insitu.counting.diagnosis import Finding
 from insitu.trust import averaging, metrics, without_truth
 from insitu.trust.averaging import CountModel, frames_of
 

@@ -6,9 +6,9 @@ import torch
 from scipy import ndimage
 
 from insitu import InputError
-from insitu.simulate import diagnosis, noise
-from insitu.simulate.alias import AliasTable
-from insitu.simulate.detector import Poisson
+from insitu.counting import diagnosis, noise
+from insitu.counting.alias import AliasTable
+from insitu.counting.detector import Poisson
 
 RNG = np.random.default_rng
 

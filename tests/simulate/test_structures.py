@@ -4,18 +4,18 @@ from ase.build import bulk
 from ase.io import write
 
 from insitu import InputError
-from insitu.simulate import structure_files
+from insitu.simulate import structures
 
 
 def test_reads_xyz_and_cif(tmp_path):
     particle = Atoms("Pt4", [(0, 0, 0), (2.77, 0, 0), (0, 2.77, 0), (0, 0, 2.77)])
     write(tmp_path / "p.xyz", particle)
-    read = structure_files.read_structure(tmp_path / "p.xyz")
+    read = structures.read_structure(tmp_path / "p.xyz")
     assert len(read) == 4
     assert (read.positions > 0).all()
     assert set(read.arrays) >= {"column", "surface"}
     write(tmp_path / "c.cif", bulk("Au"))  # a primitive cell, not orthogonal
-    gold = structure_files.read_structure(tmp_path / "c.cif", thickness=20)
+    gold = structures.read_structure(tmp_path / "c.cif", thickness=20)
     lengths = gold.cell.lengths()
     assert lengths[:2].min() >= 30
     assert lengths[2] == pytest.approx(20, abs=4)
@@ -45,5 +45,5 @@ def bad_files(folder):
 def test_bad_files_bring_a_sentence(tmp_path):
     for name, sentence in bad_files(tmp_path).items():
         with pytest.raises(InputError, match=sentence) as caught:
-            structure_files.read_structure(tmp_path / name)
+            structures.read_structure(tmp_path / name)
         assert "\n" not in str(caught.value)

@@ -6,8 +6,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from insitu import freshness
-from insitu.freshness import LIBRARY
+from insitu.book import freshness
+from insitu.book.freshness import LIBRARY
 
 RUN = {
     "parameters": {}, "device": "CPU", "seconds": 1.0, "peak_memory_mb": 1, "versions": {},
@@ -26,7 +26,7 @@ def pages(tmp_path, library):
     """Three stamped pages: one uses the detectors, one figures alone, one nothing."""
     sources = {
         "detectors": "from insitu.simulate import detector\n%matplotlib inline",
-        "figures": "import insitu.figures as figures\n!ls",
+        "figures": "import insitu.book.figures as figures\n!ls",
         "nothing": "1 + 1",
     }
     paths = {}

@@ -6,7 +6,8 @@ import click
 import nbformat
 import pytest
 
-from insitu import InputError, cli
+from insitu import InputError
+from insitu.book import cli
 
 
 def call(*words):
@@ -28,7 +29,7 @@ def small_book(tmp_path, monkeypatch):
             nbformat.v4.new_markdown_cell("# A page"),
             code('size: int = 5  # of it; 1 to 9\noutput_dir: str = ""  # where results go',
                  metadata={"tags": ["parameters"]}),
-            code(f"from insitu import chapter\npage = chapter.start({name!r}, globals())"),
+            code(f"from insitu.book import chapter\npage = chapter.start({name!r}, globals())"),
             code(body),
             code("page.finish({'size': size})"),
         ]  # fmt: skip

@@ -1,7 +1,7 @@
 """A chapter's parameters, results and provenance.
 
 `start` checks the values of the parameters cell against its own declarations
-(`insitu.parameters`) and shows them as a card; `Page.finish` writes the results.
+(`insitu.book.parameters`) and shows them as a card; `Page.finish` writes the results.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import torch
 from IPython.display import HTML, display
 
 from insitu import InputError, fetch
-from insitu.parameters import Parameter, check_names, declared_in, parse_parameters
+from insitu.book.parameters import Parameter, check_names, declared_in, parse_parameters
 
 _PACKAGES = ("insitu-book", "torch", "numpy", "scipy", "matplotlib")
 

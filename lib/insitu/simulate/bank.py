@@ -23,8 +23,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from insitu import InputError
+from insitu.counting.detector import Poisson
 from insitu.simulate import specimens
-from insitu.simulate.detector import Poisson
 from insitu.simulate.imaging import Optics, image
 from insitu.simulate.specimens import Recipe
 from insitu.simulate.waves import Wave, band_limited, exit_wave, in_order, wavelength
@@ -36,7 +36,7 @@ _SCALE = 256.0  # keeps weak coefficients out of the subnormal numbers of half p
 
 
 class Detector(Protocol):
-    """What turns expected counts into counts, such as those of `insitu.simulate.detector`."""
+    """What turns expected counts into counts, such as those of `insitu.counting.detector`."""
 
     def sample(self, intensity: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Draw counts."""

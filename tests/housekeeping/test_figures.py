@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from insitu import figures
+from insitu.book import figures
 
 MOVIE = np.arange(5 * 6 * 8).reshape(5, 6, 8) / 240.0
 LABELS = [f"t = {t} s" for t in range(5)]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from insitu.measure.columns import Score, find_columns, match, surface_score
+from insitu.trust.columns import Score, find_columns, match, surface_score
 
 
 def blobs(places, heights, size=200, pixel=0.1, width=0.53):

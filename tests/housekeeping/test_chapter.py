@@ -5,7 +5,8 @@ import math
 
 import pytest
 
-from insitu import InputError, chapter, parameters
+from insitu import InputError
+from insitu.book import chapter, parameters
 
 CELL = """\
 dose: float = 8.0  # electrons per square angstrom [e-/A^2]; 0.01 to 1e4

@@ -6,9 +6,9 @@ import torch
 from scipy import stats
 
 from insitu import InputError
-from insitu.simulate import noise
-from insitu.simulate.detector import Categorical, Poisson
-from insitu.simulate.weighted_poisson import extended, gauge
+from insitu.counting import noise
+from insitu.counting.detector import Categorical, Poisson
+from insitu.counting.weighted_poisson import extended, gauge
 
 REAL_WEIGHTS = np.log([1, 1, 0.73, 0.345, 0.085])
 DETECTORS = {

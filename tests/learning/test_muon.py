@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from insitu.muon import Muon, orthogonal
+from insitu.learning.muon import Muon, orthogonal
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (5, 40), (40, 5), (1, 30), (30, 1)])

@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from insitu.denoise.spectra import local_wiener, mirrored
+from insitu.denoise.local_wiener import local_wiener, mirrored
 
 
 def lattice(rows=150, columns=131):

@@ -6,7 +6,8 @@ import nbformat
 import pytest
 import yaml
 
-from insitu import InputError, fetch, publish
+from insitu import InputError, fetch
+from insitu.book import publish
 
 URL = "https://github.com/somebody/insitu-book"
 

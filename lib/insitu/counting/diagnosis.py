@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from insitu import InputError
-from insitu.simulate import noise
-from insitu.simulate.detector import Poisson
+from insitu.counting import noise
+from insitu.counting.detector import Poisson
 
 FANO_TOLERANCE = 0.02  # a Fano factor this near to 1 counts as Poisson
 FANO_OF_COUNTS = (0.2, 2.0)  # outside, values are grey levels rather than electrons

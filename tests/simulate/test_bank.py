@@ -7,14 +7,15 @@ import torch
 import zarr
 
 from insitu import InputError, fetch
-from insitu.simulate import datasets, specimens, waves
-from insitu.simulate.detector import Categorical
+from insitu.counting.detector import Categorical
+from insitu.simulate import bank as banks
+from insitu.simulate import specimens, waves
 from insitu.simulate.imaging import Optics, image
 
 
 @pytest.fixture(scope="module")
 def shipped():
-    return datasets.Bank(fetch.shipped("exit_waves.zarr"))
+    return banks.Bank(fetch.shipped("exit_waves.zarr"))
 
 
 @pytest.fixture
@@ -27,8 +28,8 @@ def _quick(monkeypatch):
             diameter=rng.uniform(9, 12), thickness=8.0, trilayers=1, field=20.0, seed=index
         )
 
-    monkeypatch.setattr(datasets, "random_recipe", recipe)
-    monkeypatch.setattr(datasets, "FIELD", 20.0)
+    monkeypatch.setattr(banks, "random_recipe", recipe)
+    monkeypatch.setattr(banks, "FIELD", 20.0)
 
 
 def stored(path):
@@ -37,37 +38,37 @@ def stored(path):
 
 @pytest.mark.usefixtures("_quick")
 def test_same_bits_whatever_the_workers_and_the_size(tmp_path):
-    one = stored(datasets.make_bank(tmp_path / "one", 3, seed=5, workers=1))
-    two = stored(datasets.make_bank(tmp_path / "two", 4, seed=5, workers=2))
+    one = stored(banks.make_bank(tmp_path / "one", 3, seed=5, workers=1))
+    two = stored(banks.make_bank(tmp_path / "two", 4, seed=5, workers=2))
     assert np.array_equal(one, two[:3])
-    other = stored(datasets.make_bank(tmp_path / "other", 1, seed=6, workers=1))
+    other = stored(banks.make_bank(tmp_path / "other", 1, seed=6, workers=1))
     assert not np.array_equal(one[0], other[0])
 
 
 @pytest.mark.usefixtures("_quick")
 def test_goes_on_after_an_interruption(tmp_path, monkeypatch):
-    whole = stored(datasets.make_bank(tmp_path / "whole", 4, workers=1))
+    whole = stored(banks.make_bank(tmp_path / "whole", 4, workers=1))
     calls = []
 
-    def dies_at_the_third(recipe, compute=datasets.compute):
+    def dies_at_the_third(recipe, compute=banks.compute):
         calls.append(recipe)
         if len(calls) == 3:
             raise KeyboardInterrupt
         return compute(recipe)
 
-    monkeypatch.setattr(datasets, "compute", dies_at_the_third)
+    monkeypatch.setattr(banks, "compute", dies_at_the_third)
     with pytest.raises(KeyboardInterrupt):
-        datasets.make_bank(tmp_path / "bank", 4, workers=1)
+        banks.make_bank(tmp_path / "bank", 4, workers=1)
     assert not (tmp_path / "bank").exists()
     with pytest.raises(InputError, match="belongs to another bank"):
-        datasets.make_bank(tmp_path / "bank", 4, seed=1, workers=1)
+        banks.make_bank(tmp_path / "bank", 4, seed=1, workers=1)
     calls.clear()
     calls.extend([None] * 3)
-    datasets.make_bank(tmp_path / "bank", 4, workers=1)
+    banks.make_bank(tmp_path / "bank", 4, workers=1)
     assert len(calls) - 3 < 4  # not all were made again
     assert np.array_equal(stored(tmp_path / "bank"), whole)
     with pytest.raises(InputError, match="exists"):
-        datasets.make_bank(tmp_path / "bank", 4)
+        banks.make_bank(tmp_path / "bank", 4)
 
 
 @pytest.mark.usefixtures("_quick")
@@ -75,7 +76,7 @@ def test_full_disk_is_told_before_work(tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
     with pytest.raises(InputError, match="the bank needs"):
-        datasets.make_bank(tmp_path / "bank", 3)
+        banks.make_bank(tmp_path / "bank", 3)
     assert not list(tmp_path.iterdir())
 
 
@@ -83,7 +84,7 @@ def test_shipped_waves_are_those_of_their_recipes(shipped):
     """Half precision and the aperture cost less than 0.2 % of the contrast."""
     assert len(shipped) == 40
     assert [len(shipped.part(p)) for p in ("train", "validation", "test")] == [32, 4, 4]
-    assert shipped.recipes[3] == datasets.random_recipe(0, 3)
+    assert shipped.recipes[3] == banks.random_recipe(0, 3)
     fresh = waves.exit_wave(specimens.build(shipped.recipes[3]))
     optics = Optics(defocus=-80.0, aperture=30.0)
     a, b = (image(w, optics, pixel_size=0.2)[0] for w in (fresh, shipped.wave(3)))
@@ -91,13 +92,13 @@ def test_shipped_waves_are_those_of_their_recipes(shipped):
 
 
 def test_samples_are_endless_reproducible_and_honest(shipped):
-    series = datasets.samples(shipped, "train", images=4, size=64, seed=3)
+    series = banks.samples(shipped, "train", images=4, size=64, seed=3)
     first, second = next(series), next(series)
-    again = datasets.sample(shipped, shipped.part("train"), 1, images=4, size=64, seed=3)
+    again = banks.sample(shipped, shipped.part("train"), 1, images=4, size=64, seed=3)
     assert torch.equal(second.counts, again.counts)
     assert not torch.equal(first.counts, second.counts)
     assert second.structure in shipped.part("train")
-    strided = datasets.samples(shipped, "train", first=1, step=2, images=4, size=64, seed=3)
+    strided = banks.samples(shipped, "train", first=1, step=2, images=4, size=64, seed=3)
     assert torch.equal(next(strided).counts, second.counts)
     for sample in (first, second):
         assert sample.clean.shape == sample.counts.shape == (4, 64, 64)
@@ -109,7 +110,7 @@ def test_samples_are_endless_reproducible_and_honest(shipped):
 
 
 def test_samples_are_images_of_their_optics(shipped):
-    sample = datasets.sample(shipped, shipped.part("test"), 0, images=2, size=48, seed=1)
+    sample = banks.sample(shipped, shipped.part("test"), 0, images=2, size=48, seed=1)
     one = {k: v[1:2] if torch.is_tensor(v) else v for k, v in sample.optics.values().items()}
     candidates = [
         image(shipped.wave(sample.structure), Optics(**one), pixel_size=sample.pixel_size,
@@ -121,8 +122,8 @@ def test_samples_are_images_of_their_optics(shipped):
 
 
 def test_detector_of_the_samples(shipped):
-    conditions = datasets.Conditions(vacuum=(0.8, 0.8), detectors=[Categorical.sub_frames(4)])
-    drawn = datasets.sample(shipped, shipped.part("train"), 2, conditions=conditions)
+    conditions = banks.Conditions(vacuum=(0.8, 0.8), detectors=[Categorical.sub_frames(4)])
+    drawn = banks.sample(shipped, shipped.part("train"), 2, conditions=conditions)
     assert drawn.counts.max() <= 4
     assert torch.allclose(drawn.vacuum, torch.tensor(0.8))
 
@@ -132,16 +133,16 @@ def test_an_unfinished_folder_that_is_no_bank_is_left_alone(tmp_path):
     (tmp_path / "bank.part").mkdir()
     (tmp_path / "bank.part" / "mine.txt").write_text("mine")
     with pytest.raises(InputError, match="is no bank that could go on"):
-        datasets.make_bank(tmp_path / "bank", 1)
+        banks.make_bank(tmp_path / "bank", 1)
     assert (tmp_path / "bank.part" / "mine.txt").is_file()
 
 
 def test_foreign_folders_are_refused(tmp_path, shipped):
     with pytest.raises(InputError, match="is no bank"):
-        datasets.Bank(tmp_path)
+        banks.Bank(tmp_path)
     zarr.create_group(tmp_path / "other", attributes={"a": 1})
     with pytest.raises(InputError, match="is no bank"):
-        datasets.Bank(tmp_path / "other")
+        banks.Bank(tmp_path / "other")
     with pytest.raises(InputError, match="part: got 'all'"):
         shipped.part("all")
     record = json.loads((fetch.ROOT / "data" / "exit_waves.zarr" / "zarr.json").read_text())

@@ -24,16 +24,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln
 from torch import Tensor
 
-from insitu.simulate import noise
-from insitu.simulate.alias import AliasTable
-from insitu.simulate.pixels import by_blocks, checked_counts, checked_intensity
-from insitu.simulate.weighted_poisson import (
-    extended,
-    fit_weights,
-    gauge,
-    log_theta,
-    probabilities,
-)
+from insitu.counting import noise
+from insitu.counting.alias import AliasTable
+from insitu.counting.pixels import by_blocks, checked_counts, checked_intensity
+from insitu.counting.weighted_poisson import extended, fit_weights, gauge, log_theta, probabilities
 
 _POISSON_STEP = 1 / 32
 _POISSON_TABLE_END = 32.0  # above, torch.poisson is as fast as a table

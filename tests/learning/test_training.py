@@ -6,9 +6,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from insitu import InputError, checkpoints, training
+from insitu import InputError
 from insitu.denoise.networks import BiasFreeCNN
-from insitu.training import Settings
+from insitu.learning import checkpoints, training
+from insitu.learning.training import Settings
 
 MUON = Settings(steps=12, validate_every=4, save_every=3, warm_up=2, optimiser="muon")
 SETTINGS = Settings(steps=12, validate_every=4, save_every=3, warm_up=2, learning_rate=3e-3)

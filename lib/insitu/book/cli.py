@@ -22,7 +22,8 @@ import torch
 import yaml
 from papermill.exceptions import PapermillExecutionError
 
-from insitu import InputError, chapter, fetch, freshness, parameters, publish
+from insitu import InputError, fetch
+from insitu.book import chapter, freshness, parameters, publish
 
 NOTEBOOKS = fetch.ROOT / "notebooks"
 _SENTENCES = ("InputError", "Unavailable")  # errors that are meant for the reader
@@ -106,9 +107,9 @@ def refresh(check: bool) -> None:
 @click.option("--workers", type=int, help="Threads; by default one for each core.")
 def bank(path: Path, count: int, seed: int, workers: int | None) -> None:
     """Simulate a bank of exit waves, or go on with one that was interrupted."""
-    from insitu.simulate import datasets
+    from insitu.simulate.bank import make_bank
 
-    click.echo(datasets.make_bank(path, count, seed=seed, workers=workers))
+    click.echo(make_bank(path, count, seed=seed, workers=workers))
 
 
 @group.command()

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from insitu import InputError, checkpoints
-from insitu.muon import Muon
+from insitu import InputError
+from insitu.learning import checkpoints
+from insitu.learning.muon import Muon
 
 
 @dataclass(frozen=True)

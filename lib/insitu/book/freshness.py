@@ -12,7 +12,7 @@ import nbformat
 
 from insitu import fetch
 
-LIBRARY = Path(__file__).resolve().parents[1]  # the folder that holds the package
+LIBRARY = Path(__file__).resolve().parents[2]  # the folder that holds the package
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 

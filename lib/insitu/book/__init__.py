@@ -1,0 +1,1 @@
+"""A chapter of the book: parameters, figures, results, and whether its page is fresh."""

@@ -1,0 +1,1 @@
+"""From the expected number of electrons to a count, and back."""

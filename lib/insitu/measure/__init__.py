@@ -1,1 +1,0 @@
-"""Part IV: columns, events, occupancy."""
