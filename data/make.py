@@ -35,7 +35,7 @@ import torch
 
 from insitu import fetch
 from insitu.book import chapter
-from insitu.counting.detector import Categorical
+from insitu.counting.categorical import Categorical
 from insitu.denoise import learn, unsupervised
 from insitu.denoise.examples import draw_pool
 from insitu.denoise.local_wiener import local_wiener
@@ -91,9 +91,11 @@ def detector(folder: Path) -> Path:
     """Write detector.json."""
     path = folder / "detector.json"
     Categorical.fit(fetch.pt_ceo2_movie().counts).save(
-        path, what="the counting detector of the real Pt/CeO2 movie, fitted to all of its frames",
-        made_by="data/make.py detector", licence="CC-BY-4.0",
-    )  # fmt: skip
+        path,
+        what="the counting detector of the real Pt/CeO2 movie, fitted to all of its frames",
+        made_by="data/make.py detector",
+        licence="CC-BY-4.0",
+    )
     return path
 
 
@@ -103,11 +105,18 @@ def denoiser(folder: Path) -> Path:
     bank = Bank(made if made.exists() else make_bank(made, 520))
     result = learn.learn_pt_ceo2(bank, checkpoint=folder / "pt_ceo2.training.safetensors")
     return learn.save_denoiser(
-        folder / "checkpoints" / "pt_ceo2.safetensors", result, learn.SETTINGS, binned=True,
-        pixel_size=(0.05, 0.26), dose=learn.DOSES, seed=0, images=learn.IMAGES,
-        bank={"structures": 520, "seed": 0}, made_by="data/make.py denoiser",
+        folder / "checkpoints" / "pt_ceo2.safetensors",
+        result,
+        learn.SETTINGS,
+        binned=True,
+        pixel_size=(0.05, 0.26),
+        dose=learn.DOSES,
+        seed=0,
+        images=learn.IMAGES,
+        bank={"structures": 520, "seed": 0},
+        made_by="data/make.py denoiser",
         device=chapter.device_name(torch.device("cpu")),
-    )  # fmt: skip
+    )
 
 
 def first(folder: Path) -> Path:
@@ -117,11 +126,18 @@ def first(folder: Path) -> Path:
     state = folder / "bf_cnn.training.safetensors"
     result = learn.learn_bf_cnn(bank, counting, checkpoint=state)
     return learn.save_denoiser(
-        folder / "checkpoints" / "bf_cnn.safetensors", result, learn.BF_CNN_SETTINGS, binned=False,
-        pixel_size=(0.062, 0.062), dose=learn.BF_CNN_DOSES, seed=0, images=460,
+        folder / "checkpoints" / "bf_cnn.safetensors",
+        result,
+        learn.BF_CNN_SETTINGS,
+        binned=False,
+        pixel_size=(0.062, 0.062),
+        dose=learn.BF_CNN_DOSES,
+        seed=0,
+        images=460,
         bank={"name": "data/exit_waves.zarr", "structures": 40, "seed": 0},
-        made_by="data/make.py first", device=chapter.device_name(torch.device("cpu")),
-    )  # fmt: skip
+        made_by="data/make.py first",
+        device=chapter.device_name(torch.device("cpu")),
+    )
 
 
 def ours(folder: Path) -> Path:
@@ -130,9 +146,14 @@ def ours(folder: Path) -> Path:
 
 
 UDVD_SETTINGS = Settings(
-    steps=600, optimiser="muon", learning_rate=5e-3, warm_up=50, average=0.98, validate_every=200,
+    steps=600,
+    optimiser="muon",
+    learning_rate=5e-3,
+    warm_up=50,
+    average=0.98,
+    validate_every=200,
     save_every=20,
-)  # fmt: skip
+)
 
 
 def udvd(folder: Path) -> Path:
@@ -161,21 +182,36 @@ def _from_movie(folder: Path, name: str, settings: Settings, **options: Any) -> 
     )
     target = "ours" if name == "movie_ours" else "udvd"
     return denoiser.save(
-        folder / "checkpoints" / f"{name}.safetensors", result, settings, seed=0,
-        movie="data/pt_ceo2_movie.zarr", made_by=f"data/make.py {target}",
-        device=chapter.device_name(torch.device("cpu")), **options,
-    )  # fmt: skip
+        folder / "checkpoints" / f"{name}.safetensors",
+        result,
+        settings,
+        seed=0,
+        movie="data/pt_ceo2_movie.zarr",
+        made_by=f"data/make.py {target}",
+        device=chapter.device_name(torch.device("cpu")),
+        **options,
+    )
 
 
 CANDIDATES = (
     ("20 channels, 5 scales, not folded", "adam", 2e-3, 292, {"channels": 20, "levels": 4}),
-    ("32 channels, fold 2, deeper", "adam", 2e-3, 412,
-     {"channels": 32, "levels": 3, "blocks": [1, 2, 2, 2], "fold": 2}),
+    (
+        "32 channels, fold 2, deeper",
+        "adam",
+        2e-3,
+        412,
+        {"channels": 32, "levels": 3, "blocks": [1, 2, 2, 2], "fold": 2},
+    ),
     ("40 channels, fold 2", "adam", 2e-3, 425, {"channels": 40, "levels": 3, "fold": 2}),
     ("40 channels, fold 2", "muon", 6e-3, 277, {"channels": 40, "levels": 3, "fold": 2}),
-    ("40 channels, fold 2, windows 32 and 64", "muon", 7e-3, 253,
-     {"channels": 40, "levels": 3, "fold": 2, "windows": [32, 64]}),
-)  # fmt: skip
+    (
+        "40 channels, fold 2, windows 32 and 64",
+        "muon",
+        7e-3,
+        253,
+        {"channels": 40, "levels": 3, "fold": 2, "windows": [32, 64]},
+    ),
+)
 
 
 def study(folder: Path) -> Path:
@@ -186,8 +222,16 @@ def study(folder: Path) -> Path:
     electrons = 0.45 * 9  # in a pixel of 3 x 3 of 0.062 A
     scenes = []
     for defocus in views.CONTRASTS.values():
-        clean = [image(bank.wave(n), Optics(defocus=defocus), pixel_size=0.186, shape=(128, 128),
-                       focal_points=7) for n in bank.part("validation")[:16]]  # fmt: skip
+        clean = [
+            image(
+                bank.wave(n),
+                Optics(defocus=defocus),
+                pixel_size=0.186,
+                shape=(128, 128),
+                focal_points=7,
+            )
+            for n in bank.part("validation")[:16]
+        ]
         expected = torch.cat(clean)[:, None] * electrons
         generator = torch.Generator().manual_seed(1)
         scenes.append((expected, torch.poisson(expected, generator=generator)))
@@ -199,23 +243,31 @@ def study(folder: Path) -> Path:
 
     rows = []
     for name, optimiser, rate, steps, options in CANDIDATES:
-        settings = Settings(steps=steps, optimiser=optimiser, learning_rate=rate,
-                            validate_every=steps // 4)  # fmt: skip
+        settings = Settings(
+            steps=steps, optimiser=optimiser, learning_rate=rate, validate_every=steps // 4
+        )
         network = learn.learn_pt_ceo2(bank, settings, options=options, pool=pool).network
-        rows.append({
-            "what": f"{name}, {optimiser}", "optimiser": optimiser, "learning_rate": rate,
-            "weights": sum(p.numel() for p in network.parameters()), "steps": steps,
-            "psnr_db": decibels(network),
-        })  # fmt: skip
+        rows.append(
+            {
+                "what": f"{name}, {optimiser}",
+                "optimiser": optimiser,
+                "learning_rate": rate,
+                "weights": sum(p.numel() for p in network.parameters()),
+                "steps": steps,
+                "psnr_db": decibels(network),
+            }
+        )
     alone = decibels(lambda k: local_wiener(k, 64, threshold=4.0))
-    rows.append({"what": "local Wiener filter alone, window 64", "weights": 0, "steps": 0,
-                 "psnr_db": alone})  # fmt: skip
+    rows.append(
+        {"what": "local Wiener filter alone, window 64", "weights": 0, "steps": 0, "psnr_db": alone}
+    )
     record = {
         "what": "candidates for the denoiser, each trained for 70 to 100 s on two CPU cores; PSNR "
         "(peak 1 e-/px, 0.45 e-/px of 0.062 A) of white, intermediate, black contrast on 16 "
         "validation structures",
-        "made_by": "data/make.py study", "rows": rows,
-    }  # fmt: skip
+        "made_by": "data/make.py study",
+        "rows": rows,
+    }
     path = folder / "checkpoints" / "study.json"
     path.write_text(json.dumps(record, indent=1) + "\n")
     return path
@@ -235,8 +287,9 @@ def mixture(folder: Path) -> Path:
     """Write checkpoints/mixture.safetensors: the law of chapter 10, in incremental order."""
     data, contrast = _tilted("incremental", 3)
     settings = replace(volumes.SETTINGS, steps=600, validate_every=100)
-    fits = [mixing.fit(data, settings, contrast=contrast, seed=n, hold_first=3 * n)
-            for n in range(3)]  # fmt: skip
+    fits = [
+        mixing.fit(data, settings, contrast=contrast, seed=n, hold_first=3 * n) for n in range(3)
+    ]
     return mixing.save(
         fits, folder / "checkpoints" / "mixture.safetensors", _made("mixture", settings, fits)
     )
@@ -255,15 +308,24 @@ def _made(name: str, settings: Settings, fits: Sequence[Any]) -> dict[str, Any]:
     return {
         "made_by": f"python data/make.py {name}",
         "minutes": round(sum(f.history[-1]["seconds"] for f in fits) / 60, 1),
-        "settings": asdict(settings), "versions": chapter.versions(),
+        "settings": asdict(settings),
+        "versions": chapter.versions(),
         "device": chapter.device_name(torch.device("cpu")),
-    }  # fmt: skip
+    }
 
 
 def main() -> None:
     """Make one of them."""
-    made_here = {"detector": detector, "denoiser": denoiser, "first": first, "study": study,
-                 "ours": ours, "udvd": udvd, "rod": rod, "mixture": mixture}  # fmt: skip
+    made_here = {
+        "detector": detector,
+        "denoiser": denoiser,
+        "first": first,
+        "study": study,
+        "ours": ours,
+        "udvd": udvd,
+        "rod": rod,
+        "mixture": mixture,
+    }
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

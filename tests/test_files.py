@@ -15,9 +15,12 @@ def test_same_movie_from_every_format(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", MOVIE)
     tifffile.imwrite(tmp_path / "packed.tif", MOVIE, compression="zlib")
     tifffile.imwrite(
-        tmp_path / "imagej.tif", MOVIE, imagej=True, resolution=(1 / 0.012, 1 / 0.012),
+        tmp_path / "imagej.tif",
+        MOVIE,
+        imagej=True,
+        resolution=(1 / 0.012, 1 / 0.012),
         metadata={"unit": "nm", "axes": "TYX"},
-    )  # fmt: skip
+    )
     np.save(tmp_path / "b.npy", MOVIE)
     for name in ("a.tif", "packed.tif", "imagej.tif", "b.npy"):
         movie = files.open_movie(tmp_path / name)
@@ -36,9 +39,16 @@ def test_hyperspy_file_with_its_pixel_size(tmp_path):
         for n, (name, scale) in enumerate((("t", 1.0), ("y", 0.024), ("x", 0.024))):
             axis = group.create_group(f"axis-{n}")
             axis.attrs.update(
-                {"name": name, "scale": scale, "offset": 0.0, "units": "nm" if n else "s",
-                 "size": MOVIE.shape[n], "navigate": n == 0, "_type": "UniformDataAxis"}
-            )  # fmt: skip
+                {
+                    "name": name,
+                    "scale": scale,
+                    "offset": 0.0,
+                    "units": "nm" if n else "s",
+                    "size": MOVIE.shape[n],
+                    "navigate": n == 0,
+                    "_type": "UniformDataAxis",
+                }
+            )
         for extra in ("metadata", "original_metadata"):
             group.create_group(extra)
     movie = files.open_movie(tmp_path / "c.hspy")

@@ -1,12 +1,17 @@
-"""Read a movie from any file, a region at a time."""
+"""Files: a movie read from any of them, a region at a time, and results written whole."""
 
 from __future__ import annotations
 
 import importlib
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 import tifffile
 import zarr
@@ -151,3 +156,120 @@ def _open_rosetta(path: Path) -> tuple[Any, float | None]:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+@contextmanager
+def whole(path: str | Path) -> Iterator[Path]:
+    """Give a temporary name for a file or a store, which takes its own when the block is done.
+
+    What was there before stays until then, and stays where the block fails. A folder of the
+    temporary name that an earlier run left is removed.
+
+    Raises
+    ------
+    InputError
+        If the disk is full or not writable.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with whole(Path(folder) / "a.txt") as unfinished:
+    ...         _ = unfinished.write_text("all of it")
+    ...     (Path(folder) / "a.txt").read_text()
+    'all of it'
+    """
+    path = Path(path)
+    unfinished = path.with_name(f".part-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove(unfinished)
+        yield unfinished
+        if path.is_dir():  # a store is a folder, which a rename does not replace
+            remove(path)
+        unfinished.replace(path)
+    except OSError as error:
+        remove(unfinished)
+        raise InputError(
+            f"{path} could not be written ({error.strerror or error}); free some space or "
+            f"choose another folder"
+        ) from None
+    except BaseException:
+        remove(unfinished)
+        raise
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+class ResultsFolder:
+    """A folder that one run at a time writes its results into.
+
+    Parameters
+    ----------
+    path : str or Path
+        Made when something is written. `lock` keeps others out until `unlock`, or until the
+        process ends.
+
+    Raises
+    ------
+    InputError
+        If it is a file.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).expanduser()
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(f"output_dir: {self.path} is a file; choose a folder")
+        self._lock = filelock.FileLock(self.path / ".lock")
+
+    def lock(self) -> None:
+        """Keep every other run out of the folder.
+
+        Raises
+        ------
+        InputError
+            If another run writes into it, or it is not writable.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire(timeout=0)
+        except filelock.Timeout:
+            raise InputError(
+                f"output_dir: another run is writing into {self.path}; wait for it, or choose "
+                f"another folder"
+            ) from None
+        except OSError as error:
+            raise InputError(
+                f"output_dir: {self.path} cannot be written into ({error.strerror or error}); "
+                f"choose another folder"
+            ) from None
+
+    def unlock(self) -> None:
+        """Let others in."""
+        self._lock.release()
+
+    def write(self, name: str, writer: Callable[[Path], Any]) -> Path:
+        """Write a file or a store by `writer(path)`, under a temporary name until it is `whole`.
+
+        Raises
+        ------
+        InputError
+            If the name leads out of the folder, or the disk is full or not writable.
+        """
+        path = (self.path / name).resolve()
+        if self.path.resolve() not in path.parents:
+            raise InputError(f"{name} lies outside of output_dir {self.path}")
+        with whole(path) as unfinished:
+            writer(unfinished)
+        return path
+
+    def write_json(self, name: str, record: Mapping[str, Any] | list[Any]) -> Path:
+        """Write a record as JSON."""
+        text = json.dumps(record, indent=1) + "\n"
+        return self.write(name, lambda path: path.write_text(text, "utf-8"))

@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from insitu import fetch
 from insitu.book import chapter
-from insitu.counting.detector import Poisson
+from insitu.counting.poisson import Poisson
 from insitu.denoise import blindspot, losses, unsupervised
 from insitu.denoise.blind_networks import UDVD, BlindVideoUNet
 from insitu.denoise.surroundings import FAR
@@ -38,24 +38,34 @@ def speed(counts: np.ndarray[Any, Any]) -> None:
     theirs = median(plain_step)
     blocks = blindspot.cut(counts[:16], FAR)
     network = checkpoints.seeded(
-        BlindVideoUNet, 0, others=FAR.others, own=FAR.filtered_own, averaged=FAR.averaged,
+        BlindVideoUNet,
+        0,
+        others=FAR.others,
+        own=FAR.filtered_own,
+        averaged=FAR.averaged,
         **unsupervised.OPTIONS,
-    )  # fmt: skip
+    )
     steps = 6
     settings = replace(unsupervised.SETTINGS, steps=steps, validate_every=1000)
     begin = time.perf_counter()
-    blindspot.learn(network, blocks, settings, measure=losses.surprise(Poisson()), judged=1,
-                    progress=False)  # fmt: skip
+    blindspot.learn(
+        network, blocks, settings, measure=losses.surprise(Poisson()), judged=1, progress=False
+    )
     ours = (time.perf_counter() - begin) / steps / (8 * (96 / 64) ** 2)
-    print(f"training, window of 64 x 64: UDVD {theirs:.3f} s, ours {ours:.4f} s, "
-          f"{theirs / ours:.0f} times")  # fmt: skip
+    print(
+        f"training, window of 64 x 64: UDVD {theirs:.3f} s, ours {ours:.4f} s, "
+        f"{theirs / ours:.0f} times"
+    )
     with torch.no_grad():
         theirs = 64 * 64 / median(lambda: plain.eval()(images)) / 1e6
-    seconds = median(lambda: blindspot.denoise(counts[:64], network, FAR, mean=0.46, frames=[32],
-                                               progress=False))  # fmt: skip
+    seconds = median(
+        lambda: blindspot.denoise(counts[:64], network, FAR, mean=0.46, frames=[32], progress=False)
+    )
     ours = counts[0].size / seconds / 1e6
-    print(f"inference [Mpx/s]: UDVD {theirs:.4f}, ours with its filters {ours:.3f}, "
-          f"{ours / theirs:.0f} times")  # fmt: skip
+    print(
+        f"inference [Mpx/s]: UDVD {theirs:.4f}, ours with its filters {ours:.3f}, "
+        f"{ours / theirs:.0f} times"
+    )
 
 
 def quality(seeds: int) -> None:
@@ -64,12 +74,17 @@ def quality(seeds: int) -> None:
     single = movie.counts.astype(np.float32)
     parts = {"at rest": slice(20, 44), "turning": slice(65, 72)}
     centre = np.s_[:, 64:192, 64:192]
-    rivals = [ndimage.gaussian_filter(single, (t, s, s)) for t in (0, 1.5, 3, 6, 12)
-              for s in (1, 1.25, 1.5, 2, 3)]  # fmt: skip
+    rivals = [
+        ndimage.gaussian_filter(single, (t, s, s))
+        for t in (0, 1.5, 3, 6, 12)
+        for s in (1, 1.25, 1.5, 2, 3)
+    ]
     five = ndimage.uniform_filter1d(single, 5, axis=0)
     rivals += [five, *(ndimage.gaussian_filter(five, (0, s, s)) for s in (1, 1.5, 2))]
-    best = {n: max(metrics.psnr(r[p][centre], clean[p][centre]) for r in rivals)
-            for n, p in parts.items()}  # fmt: skip
+    best = {
+        n: max(metrics.psnr(r[p][centre], clean[p][centre]) for r in rivals)
+        for n, p in parts.items()
+    }
     del rivals
     for seed in range(seeds):
         begin = time.perf_counter()
@@ -85,8 +100,10 @@ def quality(seeds: int) -> None:
         vacuum = answer[:, :32].mean() / clean[:, :32].mean() - 1
         error = np.mean((answer[20:44] - clean[20:44]) ** 2)
         exposure = clean[20:44].mean() / error
-        print(f"seed {seed}, {minutes:.1f} min, step {result.best_step}: {'; '.join(texts)}; "
-              f"vacuum {vacuum:+.2%}; exposure {exposure:.0f} frames")  # fmt: skip
+        print(
+            f"seed {seed}, {minutes:.1f} min, step {result.best_step}: {'; '.join(texts)}; "
+            f"vacuum {vacuum:+.2%}; exposure {exposure:.0f} frames"
+        )
 
 
 def published() -> None:
@@ -99,8 +116,10 @@ def published() -> None:
         denoiser = unsupervised.load_movie_denoiser(name)
         answer = denoiser(movie.counts[near], frames, progress=False)[inner]
         truth = clean[frames][near][inner]
-        print(f"{name}: at rest {metrics.psnr(answer[:3], truth[:3]):.2f} dB, turning "
-              f"{metrics.psnr(answer[3:], truth[3:]):.2f} dB")  # fmt: skip
+        print(
+            f"{name}: at rest {metrics.psnr(answer[:3], truth[:3]):.2f} dB, turning "
+            f"{metrics.psnr(answer[3:], truth[3:]):.2f} dB"
+        )
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import torch
 
 from insitu import fetch
 from insitu.book import chapter
-from insitu.counting.detector import Categorical
+from insitu.counting.categorical import Categorical
 from insitu.denoise import classical, examples, learn
 from insitu.denoise.binning import spread, summed
 from insitu.denoise.examples import Batch, Summed, draw_pool
@@ -94,8 +94,12 @@ def over_dose() -> None:
                 generator = torch.Generator().manual_seed(seed)
                 counts = detector.sample(clean * electrons, generator).numpy()
                 answers = denoiser(counts, 0.062) / electrons
-                rows.append([np.mean([f(a, t) for a, t in zip(answers, truth, strict=True)])
-                             for f in (metrics.psnr, metrics.ssim)])  # fmt: skip
+                rows.append(
+                    [
+                        np.mean([f(a, t) for a, t in zip(answers, truth, strict=True)])
+                        for f in (metrics.psnr, metrics.ssim)
+                    ]
+                )
             psnr, ssim = np.mean(rows, axis=0)
             spread_db = np.std(rows, axis=0)[0]
             print(f"{electrons:8.1f} e-/px {name:6s} {psnr:6.2f} +- {spread_db:.3f} dB, {ssim:.4f}")
@@ -122,8 +126,10 @@ def fresh_structures(count: int = 24, vacuum: float = 0.45) -> None:
                     }
                     rows.append([metrics.psnr(image, truth) for image in others.values()])
             means = np.array(rows).reshape(3, count, -1).mean(1)
-            texts = [f"{n} {m:.2f} +- {s:.2f}" for n, m, s in
-                     zip(others, means.mean(0), means.std(0), strict=True)]  # fmt: skip
+            texts = [
+                f"{n} {m:.2f} +- {s:.2f}"
+                for n, m, s in zip(others, means.mean(0), means.std(0), strict=True)
+            ]
             print(f"{size} px, {contrast:13s}", ", ".join(texts), "dB")
 
 

@@ -10,7 +10,8 @@ import time
 import numpy as np
 import torch
 
-from insitu.counting.detector import Categorical, Poisson
+from insitu.counting.categorical import Categorical
+from insitu.counting.poisson import Poisson
 
 ROUNDS = 15
 MEANS = (0.46, 0.8, 2.0, 8.0, 20.0)
@@ -20,8 +21,10 @@ def main() -> None:
     torch.set_num_threads(1)
     generator, rng = torch.Generator().manual_seed(0), np.random.default_rng(0)
     weights = np.log([1.0, 1.0, 0.73, 0.34, 0.083])
-    print(f"{'mean':>6} {'numpy':>9} | {'Poisson sample':>20} {'log_prob':>9} "
-          f"| {'Categorical sample':>20} {'log_prob':>9}")  # fmt: skip
+    print(
+        f"{'mean':>6} {'numpy':>9} | {'Poisson sample':>20} {'log_prob':>9} "
+        f"| {'Categorical sample':>20} {'log_prob':>9}"
+    )
     for mean in MEANS:
         intensity = mean * (0.75 + 0.5 * torch.rand(1024, 1024, generator=generator))
         array = intensity.numpy()

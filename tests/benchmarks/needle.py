@@ -51,8 +51,9 @@ def simulated(real: needle.Needle, number: int) -> needle.Needle:
     everything = rays.reshape(count, 48, 2, count).mean(2).transpose(2, 0, 1) / 2
     everything += 0.01 * everything.max() * rng.standard_normal(everything.shape)
     everything = everything.astype(np.float32)
-    data = series.checked(everything[np.arange(count), real.shown][:, None],
-                          real.angles[real.shown])  # fmt: skip
+    data = series.checked(
+        everything[np.arange(count), real.shown][:, None], real.angles[real.shown]
+    )
     truth = drawn.reshape(count, 48, 2, 48, 2).mean((2, 4))
     return needle.Needle(data, everything, real.angles, real.shown, 0.0, truth)
 
@@ -63,9 +64,15 @@ def fitted(
     """PSNR of a fit [dB], its error of the tilts not shown, and of the shown ones held back."""
     settings = replace(volumes.SETTINGS, steps=steps, validate_every=max(1, steps // 3))
     one = volumes.fit(
-        case.data, settings, seed=seed, offset=case.offset, hold_every=8, progress=False,
-        shape=Shape(together=1, finest=1, time_waves=2.0), **options,
-    )  # fmt: skip
+        case.data,
+        settings,
+        seed=seed,
+        offset=case.offset,
+        hold_every=8,
+        progress=False,
+        shape=Shape(together=1, finest=1, time_waves=2.0),
+        **options,
+    )
     return *case.score(one.volumes()[:, 0]), one.held_error()
 
 

@@ -41,18 +41,24 @@ def abtem_image(specimen: Any, defocus: float) -> Any:
     atoms.pbc = True
     parametrization = LobatoParametrization(sigmas=dict(waves.THERMAL))
     potential = abtem.Potential(
-        atoms, gpts=PIXELS, slice_thickness=SLICE,
+        atoms,
+        gpts=PIXELS,
+        slice_thickness=SLICE,
         integrator=ScatteringFactorProjectionIntegrals(parametrization),
-    )  # fmt: skip
+    )
     wave = abtem.PlaneWave(energy=300e3).multislice(potential)
     return wave.apply_ctf(transfer(defocus)).intensity().compute(progress_bar=False)
 
 
 def transfer(defocus: float) -> Any:
     return abtem.CTF(
-        energy=300e3, defocus=defocus, Cs=LENS["cs"], C5=LENS["c5"],
-        focal_spread=LENS["focal_spread"], semiangle_cutoff=LENS["aperture"],
-    )  # fmt: skip
+        energy=300e3,
+        defocus=defocus,
+        Cs=LENS["cs"],
+        C5=LENS["c5"],
+        focal_spread=LENS["focal_spread"],
+        semiangle_cutoff=LENS["aperture"],
+    )
 
 
 def ours(recipe: specimens.Recipe) -> torch.Tensor:
@@ -96,8 +102,10 @@ def main() -> None:
         f"slices of {SLICE} A"
     )
     print(f"abTEM, image by image       {1 / theirs:8.2f} images/s")
-    print(f"ours, {IMAGES} images a structure  {IMAGES / each:8.2f} images/s"
-          f"   = {theirs * IMAGES / each:.1f} x faster")  # fmt: skip
+    print(
+        f"ours, {IMAGES} images a structure  {IMAGES / each:8.2f} images/s"
+        f"   = {theirs * IMAGES / each:.1f} x faster"
+    )
     print(f"lens alone: abTEM's apply_ctf {lens * 1e3:6.1f} ms an image")
     for name, seconds in (
         ("on the coarsest lossless pixels", native),
@@ -106,8 +114,10 @@ def main() -> None:
         print(f"   ours, {name:32s} {seconds * 1e3:6.1f} ms = {lens / seconds:.1f} x faster")
     print(f"   ours, focal spread averaged (9)        {averaged * 1e3:6.1f} ms")
     print(f"training samples of 128 x 128 pixels: {1 / sample:.0f} a second")
-    print(f"projected: 900 structures, {900 * IMAGES:,} images in {900 * each / 60:.0f} min, "
-          f"peak memory {chapter.peak_memory() / 1e9:.2f} GB")  # fmt: skip
+    print(
+        f"projected: 900 structures, {900 * IMAGES:,} images in {900 * each / 60:.0f} min, "
+        f"peak memory {chapter.peak_memory() / 1e9:.2f} GB"
+    )
 
 
 if __name__ == "__main__":

@@ -46,9 +46,13 @@ def rivals(data, truth, peak):
         for iterations in (8, 14):
             for rounds in (0, 3):
                 found["low rank", rank, iterations, rounds] = algebraic.low_rank(
-                    data.angles, p, np.arange(TILTS), rank=rank, iterations=iterations,
+                    data.angles,
+                    p,
+                    np.arange(TILTS),
+                    rank=rank,
+                    iterations=iterations,
                     rounds=rounds,
-                )[EVERY]  # fmt: skip
+                )[EVERY]
     for kind in ("SIRT, window", "total variation, window", "low rank"):
         best = max(
             (k for k in found if k[0] == kind), key=lambda k: quality(found[k], there, peak).mean()
@@ -79,8 +83,11 @@ def published_size(steps=6):
     volumes.fit(data, settings, hold_every=50, progress=False)
     each = (perf_counter() - begin) / steps
     ours, published = (each * n / 3600 for n in (1000, 57600))
-    print(f"128 pixels: {each:.2f} s a step of 12 blocks of 16 slices; 1000 steps {ours:.2f} h; "
-          f"the published 57600 {published:.0f} h", flush=True)  # fmt: skip
+    print(
+        f"128 pixels: {each:.2f} s a step of 12 blocks of 16 slices; 1000 steps {ours:.2f} h; "
+        f"the published 57600 {published:.0f} h",
+        flush=True,
+    )
 
 
 def main():
@@ -120,11 +127,21 @@ def main():
     begin = perf_counter()
     fits = []
     for number in range(options.seeds):
-        one = volumes.fit(data, settings, seed=number, hold_every=10, hold_first=2 * number,
-                          steady=options.steady, progress=False)  # fmt: skip
+        one = volumes.fit(
+            data,
+            settings,
+            seed=number,
+            hold_every=10,
+            hold_first=2 * number,
+            steady=options.steady,
+            progress=False,
+        )
         fits.append(one)
-        told(f"deep image prior, seed {number}", quality(one.volumes(), truth, peak),
-             f"held back {one.held_error():.4f}, {perf_counter() - begin:.0f} s")  # fmt: skip
+        told(
+            f"deep image prior, seed {number}",
+            quality(one.volumes(), truth, peak),
+            f"held back {one.held_error():.4f}, {perf_counter() - begin:.0f} s",
+        )
     spread = ensembles.spread_of(fits)
     found, bar = ensembles.mean_and_deviation(fits, spread=spread)
     told("mean of the seeds", quality(found, truth, peak))

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 
 from insitu.book import chapter
-from insitu.counting.detector import Categorical, Poisson
+from insitu.counting.categorical import Categorical
+from insitu.counting.poisson import Poisson
 from insitu.trust import likelihood
 
 
@@ -23,8 +24,10 @@ def main() -> None:
             verdicts = likelihood.judge(counts, positions, 6.0, 0.55, 0.46, detector)
             likelihood.discoveries(verdicts.p_value)
             seconds.append(time.perf_counter() - begin)
-        print(f"1000 candidates in 100 frames of 256 x 256, {name}: "
-              f"{statistics.median(seconds):.3f} s")  # fmt: skip
+        print(
+            f"1000 candidates in 100 frames of 256 x 256, {name}: "
+            f"{statistics.median(seconds):.3f} s"
+        )
 
 
 if __name__ == "__main__":

@@ -56,8 +56,15 @@ def test_nothing_is_broken(pages):
         for code in article.select("code"):
             code.clear()
         text = article.get_text()
-        for wrong in ("Traceback (most recent", "Error displaying widget", "Loading widget",
-                      "{glue:", "{term}", "{cite}", "{doc}"):  # fmt: skip
+        for wrong in (
+            "Traceback (most recent",
+            "Error displaying widget",
+            "Loading widget",
+            "{glue:",
+            "{term}",
+            "{cite}",
+            "{doc}",
+        ):
             assert wrong not in text, f"{name}: {wrong}"
         assert not article.select(".problematic, .system-message")
 

@@ -7,7 +7,8 @@ from scipy import stats
 
 from insitu import InputError
 from insitu.counting import noise
-from insitu.counting.detector import Categorical, Poisson
+from insitu.counting.categorical import Categorical
+from insitu.counting.poisson import Poisson
 from insitu.counting.weighted_poisson import extended, gauge
 
 REAL_WEIGHTS = np.log([1, 1, 0.73, 0.345, 0.085])
@@ -174,7 +175,9 @@ def test_fit_keeps_every_mean_and_every_total():
     bins = np.digitize(np.random.default_rng(0).random(counts.shape), [0.3, 0.6]) + 0.0
     histogram = noise.histogram_by_mean(counts, bins, bins=3)
     fitted = Categorical.from_histogram(histogram)
-    expected = histogram.sum(1) @ fitted.table(noise.moments(histogram)[0], histogram.shape[1] - 1)
+    expected = histogram.sum(1) @ fitted.table(
+        noise.histogram_moments(histogram)[0], histogram.shape[1] - 1
+    )
     common = histogram.sum(0) >= 50
     assert np.allclose(expected[common], histogram.sum(0)[common], rtol=1e-3)
 

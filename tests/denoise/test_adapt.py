@@ -42,8 +42,10 @@ def test_what_it_predicts_becomes_likelier(denoiser):
 def test_the_same_seed_gives_the_same_gains(denoiser):
     counts = np.random.default_rng(0).poisson(0.5, (2, 64, 64))
     tuned = [gain_tuned(denoiser, counts, 0.13, steps=2, seed=s).network for s in (1, 1, 2)]
-    gains = [torch.cat([p.flatten() for n, p in t.named_parameters() if n.endswith("gain")])
-             for t in tuned]  # fmt: skip
+    gains = [
+        torch.cat([p.flatten() for n, p in t.named_parameters() if n.endswith("gain")])
+        for t in tuned
+    ]
     assert torch.equal(gains[0], gains[1])
     assert not torch.equal(gains[0], gains[2])
 

@@ -30,8 +30,14 @@ def test_hidden_counts_have_no_gradient_and_the_others_have(name, blind, shape):
     answer = network(images)
     assert answer.shape == (1, 1, *shape)
     half = blind // 2
-    for y, x in [(0, 0), (rows - 1, columns - 1), (rows // 2, columns // 2), (3, columns - 2),
-                 (rows // 2 + 1, columns // 2), (rows - 2, 1)]:  # fmt: skip
+    for y, x in [
+        (0, 0),
+        (rows - 1, columns - 1),
+        (rows // 2, columns // 2),
+        (3, columns - 2),
+        (rows // 2 + 1, columns // 2),
+        (rows - 2, 1),
+    ]:
         (gradient,) = torch.autograd.grad(answer[0, 0, y, x], images, retain_graph=True)
         frame = gradient[0, 0]
         box = (slice(max(0, y - half), y + half + 1), slice(max(0, x - half), x + half + 1))

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from insitu import InputError
-from insitu.counting.detector import Poisson
+from insitu.counting.poisson import Poisson
 from insitu.denoise import blindspot, losses
 from insitu.denoise.binning import Binned
 from insitu.denoise.blind_networks import UDVD, BlindVideoUNet
@@ -14,8 +14,15 @@ from insitu.learning import checkpoints
 from insitu.learning.training import Settings
 
 SMALL = replace(FAR, windows=(8, 16))
-QUICK = Settings(steps=6, optimiser="muon", learning_rate=2e-3, warm_up=2, average=0.9,
-                 validate_every=3, save_every=2)  # fmt: skip
+QUICK = Settings(
+    steps=6,
+    optimiser="muon",
+    learning_rate=2e-3,
+    warm_up=2,
+    average=0.9,
+    validate_every=3,
+    save_every=2,
+)
 
 
 def movie(frames=24, rows=37, columns=53, seed=0, mean=0.6):
@@ -27,9 +34,16 @@ def movie(frames=24, rows=37, columns=53, seed=0, mean=0.6):
 
 def network(surroundings, blind=1, seed=0, channels=4):
     return checkpoints.seeded(
-        BlindVideoUNet, seed, others=surroundings.others, own=surroundings.filtered_own,
-        averaged=surroundings.averaged, channels=channels, levels=1, blind=blind, reach=4,
-    )  # fmt: skip
+        BlindVideoUNet,
+        seed,
+        others=surroundings.others,
+        own=surroundings.filtered_own,
+        averaged=surroundings.averaged,
+        channels=channels,
+        levels=1,
+        blind=blind,
+        reach=4,
+    )
 
 
 @pytest.mark.parametrize("blind", [1, 3])
@@ -42,10 +56,11 @@ def test_a_count_never_reaches_its_own_prediction(blind, place):
     other[t, y, x] += 9
     shown = replace(SMALL, blind=blind)
     before, after = (
-        blindspot.denoise(values, network(shown, blind), shown, mean=0.6, frames=[t],
-                          progress=False)[0]
+        blindspot.denoise(
+            values, network(shown, blind), shown, mean=0.6, frames=[t], progress=False
+        )[0]
         for values in (counts, other)
-    )  # fmt: skip
+    )
     half = blind // 2
     box = (slice(max(0, y - half), y + half + 1), slice(max(0, x - half), x + half + 1))
     assert before[y, x] == after[y, x]
@@ -112,10 +127,24 @@ def test_weights_go_to_the_prediction_that_is_right():
 def test_learns_from_one_movie_and_tells_without_truth():
     counts, clean = movie(24, 48, 48)
     blocks = blindspot.cut(counts, SMALL, held=0.2)
-    settings = Settings(steps=40, optimiser="muon", learning_rate=2e-3, warm_up=5, average=0.9,
-                        validate_every=20, save_every=100)  # fmt: skip
-    result = blindspot.learn(network(SMALL, channels=8), blocks, settings, batch=4, side=32,
-                             measure=losses.surprise(Poisson()), progress=False)  # fmt: skip
+    settings = Settings(
+        steps=40,
+        optimiser="muon",
+        learning_rate=2e-3,
+        warm_up=5,
+        average=0.9,
+        validate_every=20,
+        save_every=100,
+    )
+    result = blindspot.learn(
+        network(SMALL, channels=8),
+        blocks,
+        settings,
+        batch=4,
+        side=32,
+        measure=losses.surprise(Poisson()),
+        progress=False,
+    )
     answer = blindspot.denoise(counts, result.network, SMALL, mean=blocks.mean, progress=False)
     error = ((answer - clean) ** 2).mean()
     five = np.stack([counts[max(0, t - 2) : t + 3].mean(0) for t in range(24)])
@@ -128,8 +157,9 @@ def test_learns_from_one_movie_and_tells_without_truth():
 def test_killed_and_resumed_gives_the_same_bits(tmp_path, measure):
     counts, _ = movie(8, 32, 32)
     blocks = blindspot.cut(counts, SMALL)
-    whole = blindspot.learn(network(SMALL), blocks, QUICK, measure=measure, batch=2, side=32,
-                            progress=False)  # fmt: skip
+    whole = blindspot.learn(
+        network(SMALL), blocks, QUICK, measure=measure, batch=2, side=32, progress=False
+    )
     calls = []
 
     def dies(counts, expected):
@@ -140,22 +170,40 @@ def test_killed_and_resumed_gives_the_same_bits(tmp_path, measure):
 
     path = tmp_path / "state.safetensors"
     with pytest.raises(KeyboardInterrupt):
-        blindspot.learn(network(SMALL), blocks, replace(QUICK, validate_every=6), measure=dies,
-                        batch=2, side=32, checkpoint=path, progress=False)  # fmt: skip
+        blindspot.learn(
+            network(SMALL),
+            blocks,
+            replace(QUICK, validate_every=6),
+            measure=dies,
+            batch=2,
+            side=32,
+            checkpoint=path,
+            progress=False,
+        )
     assert path.is_file()
     again = replace(QUICK, validate_every=6)
-    resumed = blindspot.learn(network(SMALL, seed=1), blocks, again, measure=measure, batch=2,
-                              side=32, checkpoint=path, progress=False)  # fmt: skip
-    for a, b in zip(whole.network.state_dict().values(), resumed.network.state_dict().values(),
-                    strict=True):  # fmt: skip
+    resumed = blindspot.learn(
+        network(SMALL, seed=1),
+        blocks,
+        again,
+        measure=measure,
+        batch=2,
+        side=32,
+        checkpoint=path,
+        progress=False,
+    )
+    for a, b in zip(
+        whole.network.state_dict().values(), resumed.network.state_dict().values(), strict=True
+    ):
         assert torch.equal(a, b)
 
 
 def test_udvd_learns_by_the_same_loop():
     counts, _ = movie(8, 32, 32)
     blocks = blindspot.cut(counts, FIVE)
-    result = blindspot.learn(UDVD(6), blocks, QUICK, measure=losses.squares, batch=2, side=32,
-                             progress=False)  # fmt: skip
+    result = blindspot.learn(
+        UDVD(6), blocks, QUICK, measure=losses.squares, batch=2, side=32, progress=False
+    )
     answer = blindspot.denoise(counts, result.network, FIVE, mean=blocks.mean, progress=False)
     assert answer.shape == counts.shape
     assert result.history[-1]["validation"] < result.history[0]["validation"]
@@ -201,8 +249,9 @@ def test_the_smallest_movies_hold_something_back(shape, seed):
     blocks = blindspot.cut(counts, FIVE, seed=seed)
     assert blocks.held.any()
     assert not blocks.held.all()
-    result = blindspot.learn(UDVD(6), blocks, QUICK, measure=losses.squares, batch=2, side=16,
-                             judged=1, progress=False)  # fmt: skip
+    result = blindspot.learn(
+        UDVD(6), blocks, QUICK, measure=losses.squares, batch=2, side=16, judged=1, progress=False
+    )
     assert result.history[-1]["validation"] > 0
 
 
@@ -223,8 +272,10 @@ def test_the_loss_fits_the_movie():
     torch.testing.assert_close(losses.measure_for(bright)(k, m), poisson)
     own = np.minimum(counts, 2)  # a detector that never sees three electrons
     assert losses.measure_for(own)(k, m)[2] > poisson[2] + 1
-    for bad, words in ((np.full((4, 32, 32), 2.0), "nothing to learn"),
-                       (np.full((4, 32, 32), np.nan), "NaN")):  # fmt: skip
+    for bad, words in (
+        (np.full((4, 32, 32), 2.0), "nothing to learn"),
+        (np.full((4, 32, 32), np.nan), "NaN"),
+    ):
         with pytest.raises(InputError, match=words):
             losses.measure_for(bad)
     hot = counts.copy().astype(np.int32)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from insitu import InputError
-from insitu.counting.detector import Categorical
+from insitu.counting.categorical import Categorical
 from insitu.denoise import classical
 
 

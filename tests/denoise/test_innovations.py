@@ -35,9 +35,13 @@ def test_nothing_is_added_for_a_gain_of_0():
 
 @pytest.mark.parametrize(
     ("shape", "pixel_size", "gain", "words"),
-    [((2, 8, 9), 0.24, 0.5, "prediction"), ((2, 8, 8), 0.24, 1.5, "allowed is 0 to 1"),
-     ((2, 8, 8), 0.24, float("nan"), "allowed is 0 to 1"), ((2, 8, 8), 0.5, 0.5, "pixels of 0.5")],
-)  # fmt: skip
+    [
+        ((2, 8, 9), 0.24, 0.5, "prediction"),
+        ((2, 8, 8), 0.24, 1.5, "allowed is 0 to 1"),
+        ((2, 8, 8), 0.24, float("nan"), "allowed is 0 to 1"),
+        ((2, 8, 8), 0.5, 0.5, "pixels of 0.5"),
+    ],
+)
 def test_bad_input_is_told(shape, pixel_size, gain, words):
     with pytest.raises(InputError, match=words):
         added(np.zeros((2, 8, 8)), np.zeros(shape, np.float32), pixel_size=pixel_size, gain=gain)

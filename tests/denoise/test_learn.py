@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from insitu import InputError, fetch
-from insitu.counting.detector import Categorical
+from insitu.counting.categorical import Categorical
 from insitu.denoise import examples, learn
 from insitu.denoise.examples import Batches, Summed, draw_pool
 from insitu.denoise.supervised import load_denoiser
@@ -94,8 +94,11 @@ def test_the_likelihood_is_that_of_the_detector(detector):
 
 
 def test_killed_and_resumed_gives_the_same_bits(bank, pool, tmp_path, monkeypatch):
-    options = {"pool": pool._replace(clean=pool.clean.repeat(1, 4, 4)), "options": SMALL,
-               "progress": False}  # fmt: skip
+    options = {
+        "pool": pool._replace(clean=pool.clean.repeat(1, 4, 4)),
+        "options": SMALL,
+        "progress": False,
+    }
     whole = learn.learn_pt_ceo2(bank, SHORT, **options)
     make = Batches.__call__
 
@@ -110,19 +113,28 @@ def test_killed_and_resumed_gives_the_same_bits(bank, pool, tmp_path, monkeypatc
         learn.learn_pt_ceo2(bank, SHORT, checkpoint=path, **options)
     monkeypatch.setattr(Batches, "__call__", make)
     resumed = learn.learn_pt_ceo2(bank, SHORT, checkpoint=path, **options)
-    for a, b in zip(whole.network.state_dict().values(), resumed.network.state_dict().values(),
-                    strict=True):  # fmt: skip
+    for a, b in zip(
+        whole.network.state_dict().values(), resumed.network.state_dict().values(), strict=True
+    ):
         assert torch.equal(a, b)
-    saved = learn.save_denoiser(tmp_path / "d.safetensors", whole, SHORT, binned=True, seed=0,
-                                pixel_size=(0.05, 0.26), dose=learn.DOSES)  # fmt: skip
+    saved = learn.save_denoiser(
+        tmp_path / "d.safetensors",
+        whole,
+        SHORT,
+        binned=True,
+        seed=0,
+        pixel_size=(0.05, 0.26),
+        dose=learn.DOSES,
+    )
     denoiser = load_denoiser(saved)
     assert denoiser(np.ones((30, 31)), 0.1).shape == (30, 31)
 
 
 def test_the_first_network_learns_too(bank, detector):
     settings = replace(learn.BF_CNN_SETTINGS, steps=2, validate_every=2)
-    result = learn.learn_bf_cnn(bank, detector, settings, images=8, layers=3, channels=4,
-                                progress=False)  # fmt: skip
+    result = learn.learn_bf_cnn(
+        bank, detector, settings, images=8, layers=3, channels=4, progress=False
+    )
     assert len(result.history) == 1
 
 

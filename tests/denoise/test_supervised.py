@@ -133,9 +133,11 @@ def test_checkpoints_that_are_no_denoisers(tmp_path):
     with pytest.raises(InputError, match="not that of a denoiser"):
         load_denoiser(path)
     record = {
-        "network": "BiasFreeCNN", "options": {"layers": 4, "channels": 4}, "binned": False,
+        "network": "BiasFreeCNN",
+        "options": {"layers": 4, "channels": 4},
+        "binned": False,
         "trained_for": {"pixel_size": [0.1, 0.2], "dose": [1, 2]},
-    }  # fmt: skip
+    }
     path = checkpoints.save(tmp_path / "a.safetensors", network.state_dict(), record)
     with pytest.raises(InputError, match="another architecture"):
         load_denoiser(path)

@@ -9,10 +9,22 @@ from insitu.denoise.surroundings import FAR
 from insitu.denoise.unsupervised import learn_movie, load_movie_denoiser
 from insitu.learning.training import Settings
 
-QUICK = Settings(steps=4, optimiser="muon", learning_rate=2e-3, warm_up=2, average=0.9,
-                 validate_every=2, save_every=2)  # fmt: skip
-SMALL = {"surroundings": replace(FAR, windows=(8, 16)), "batch": 2, "side": 32, "progress": False,
-         "options": {"channels": 4, "levels": 1, "reach": 4}}  # fmt: skip
+QUICK = Settings(
+    steps=4,
+    optimiser="muon",
+    learning_rate=2e-3,
+    warm_up=2,
+    average=0.9,
+    validate_every=2,
+    save_every=2,
+)
+SMALL = {
+    "surroundings": replace(FAR, windows=(8, 16)),
+    "batch": 2,
+    "side": 32,
+    "progress": False,
+    "options": {"channels": 4, "levels": 1, "reach": 4},
+}
 
 
 def movie(shape=(12, 37, 53), mean=0.5):
@@ -90,13 +102,16 @@ def test_an_image_denoiser_is_no_movie_denoiser():
         load_movie_denoiser("pt_ceo2")
 
 
-@pytest.mark.parametrize(("bad", "words"), [
-    (np.ones((1, 32, 32)), "a single frame"),
-    (np.ones((32, 32)), "got the shape"),
-    (np.ones((4, 8, 32)), "too small"),
-    (np.full((4, 32, 32), 3.0), "nothing to learn"),
-    (np.where(np.arange(4096).reshape(4, 32, 32) == 7, np.nan, 1.0), "NaN"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        (np.ones((1, 32, 32)), "a single frame"),
+        (np.ones((32, 32)), "got the shape"),
+        (np.ones((4, 8, 32)), "too small"),
+        (np.full((4, 32, 32), 3.0), "nothing to learn"),
+        (np.where(np.arange(4096).reshape(4, 32, 32) == 7, np.nan, 1.0), "NaN"),
+    ],
+)
 def test_bad_movies_give_a_sentence(bad, words):
     with pytest.raises(InputError, match=words):
         learn_movie(bad, QUICK, **SMALL)

@@ -27,12 +27,14 @@ def small_book(tmp_path, monkeypatch):
     for name, body in (("01-good", "x = size"), ("02-broken", "raise RuntimeError('a bug')")):
         cells = [
             nbformat.v4.new_markdown_cell("# A page"),
-            code('size: int = 5  # of it; 1 to 9\noutput_dir: str = ""  # where results go',
-                 metadata={"tags": ["parameters"]}),
+            code(
+                'size: int = 5  # of it; 1 to 9\noutput_dir: str = ""  # where results go',
+                metadata={"tags": ["parameters"]},
+            ),
             code(f"from insitu.book import chapter\npage = chapter.start({name!r}, globals())"),
             code(body),
             code("page.finish({'size': size})"),
-        ]  # fmt: skip
+        ]
         notebook = nbformat.v4.new_notebook(cells=cells)
         notebook.metadata["kernelspec"] = {
             "name": "python3",

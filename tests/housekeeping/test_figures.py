@@ -72,18 +72,19 @@ def test_live_slider_turns_the_picture():
 
 
 def test_scrubber_is_alive_and_static_in_one_output(shown):
-    figures.scrubber(
-        {"movie": MOVIE}, labels=LABELS, alt="A movie that brightens.", pixel_size=0.2
-    )  # fmt: skip
+    figures.scrubber({"movie": MOVIE}, labels=LABELS, alt="A movie that brightens.", pixel_size=0.2)
     (bundle,), _ = shown[0]
     assert {"text/html", "text/plain", "application/vnd.jupyter.widget-view+json"} <= set(bundle)
 
 
 def test_static_scrubber_holds_every_frame(shown):
     figures.scrubber(
-        {"a": MOVIE, "b": MOVIE}, labels=LABELS, alt='A "movie" that brightens.',
-        pixel_size=0.2, limits=(0.0, 1.0),
-    )  # fmt: skip
+        {"a": MOVIE, "b": MOVIE},
+        labels=LABELS,
+        alt='A "movie" that brightens.',
+        pixel_size=0.2,
+        limits=(0.0, 1.0),
+    )
     page = shown[0][0][0]["text/html"]
     assert 'alt="A &quot;movie&quot; that brightens."' in page
     png = base64.b64decode(re.search(r"base64,([^\"]+)", page)[1])

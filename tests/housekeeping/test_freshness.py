@@ -10,9 +10,13 @@ from insitu.book import freshness
 from insitu.book.freshness import LIBRARY
 
 RUN = {
-    "parameters": {}, "device": "CPU", "seconds": 1.0, "peak_memory_mb": 1, "versions": {},
+    "parameters": {},
+    "device": "CPU",
+    "seconds": 1.0,
+    "peak_memory_mb": 1,
+    "versions": {},
     "data": {"pt_ceo2_clean.tif": freshness._current_hash("pt_ceo2_clean.tif")},
-}  # fmt: skip
+}
 
 
 @pytest.fixture

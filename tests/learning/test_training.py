@@ -36,14 +36,17 @@ def network(seed=0):
 
 
 def same(a, b):
-    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(),
-                                                 strict=True))  # fmt: skip
+    return all(
+        torch.equal(x, y)
+        for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True)
+    )
 
 
 def test_learns_and_keeps_the_best():
     before = validate(network().eval())
-    result = training.train(network(), loss, validate, Settings(steps=60, validate_every=10),
-                            progress=False)  # fmt: skip
+    result = training.train(
+        network(), loss, validate, Settings(steps=60, validate_every=10), progress=False
+    )
     scores = [h["validation"] for h in result.history]
     assert min(scores) < 0.5 * before
     assert validate(result.network) == min(scores)
@@ -70,8 +73,9 @@ def test_killed_and_resumed_gives_the_same_bits(tmp_path, killed_at, settings):
         steps.append(step)
         return loss(net, step)
 
-    resumed = training.train(network(5), counted, validate, settings, checkpoint=path,
-                             progress=False)  # fmt: skip
+    resumed = training.train(
+        network(5), counted, validate, settings, checkpoint=path, progress=False
+    )
     assert steps[0] == killed_at // 3 * 3
     assert same(whole.network, resumed.network)
     assert [h["training"] for h in whole.history] == [h["training"] for h in resumed.history]
@@ -89,11 +93,13 @@ def test_another_run_is_not_resumed(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         training.train(network(), dies, validate, SETTINGS, checkpoint=path, progress=False)
     with pytest.raises(InputError, match="belongs to another run"):
-        training.train(network(), loss, validate, Settings(steps=9), checkpoint=path,
-                       progress=False)  # fmt: skip
+        training.train(
+            network(), loss, validate, Settings(steps=9), checkpoint=path, progress=False
+        )
     with pytest.raises(InputError, match="belongs to another run"):
-        training.train(network(), loss, validate, SETTINGS, checkpoint=path, about={"seed": 1},
-                       progress=False)  # fmt: skip
+        training.train(
+            network(), loss, validate, SETTINGS, checkpoint=path, about={"seed": 1}, progress=False
+        )
     other = checkpoints.seeded(BiasFreeCNN, 0, layers=5, channels=6)
     with pytest.raises(InputError, match="belongs to another architecture"):
         training.train(other, loss, validate, SETTINGS, checkpoint=path, progress=False)
@@ -106,17 +112,22 @@ def test_unknown_optimiser():
 
 def test_stops_early_without_improvement():
     scores = iter([3.0, 2.0, 5.0, 5.0, 5.0, 5.0])
-    result = training.train(network(), loss, lambda _: next(scores),
-                            Settings(steps=60, validate_every=10, patience=2),
-                            progress=False)  # fmt: skip
+    result = training.train(
+        network(),
+        loss,
+        lambda _: next(scores),
+        Settings(steps=60, validate_every=10, patience=2),
+        progress=False,
+    )
     assert [h["validation"] for h in result.history] == [3.0, 2.0, 5.0, 5.0]
     assert result.best_step == 20
 
 
 def test_a_loss_that_explodes_is_told():
     with pytest.raises(InputError, match="the loss was nan at step 0"):
-        training.train(network(), lambda n, s: loss(n, s) * float("nan"), validate, SETTINGS,
-                       progress=False)  # fmt: skip
+        training.train(
+            network(), lambda n, s: loss(n, s) * float("nan"), validate, SETTINGS, progress=False
+        )
 
 
 @pytest.fixture
@@ -212,6 +223,7 @@ def test_half_the_bits_are_taken_only_where_the_processor_computes_with_them(mon
         monkeypatch.setattr(
             torch.cpu, "get_capabilities", lambda able=able: {"amx_bf16": able}, raising=False
         )
-        training.train(network(), watched, validate, replace(SETTINGS, steps=1, bfloat16=True),
-                       progress=False)  # fmt: skip
+        training.train(
+            network(), watched, validate, replace(SETTINGS, steps=1, bfloat16=True), progress=False
+        )
     assert seen == [False, True]

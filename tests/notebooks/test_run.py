@@ -174,9 +174,13 @@ def test_own_movie_and_its_verdict(tmp_path):
     assert results["movie_dose"] == pytest.approx(movie[:, :, :20].mean() / 0.04)
     assert abs(results["gain_nat"]) < 0.002
     assert {p.name for p in (tmp_path / "out").iterdir()} == {
-        "02-electron-counting.ipynb", "results.json", "run.json", "detector.json",
-        "counted.tif", "counts_by_mean.csv",
-    }  # fmt: skip
+        "02-electron-counting.ipynb",
+        "results.json",
+        "run.json",
+        "detector.json",
+        "counted.tif",
+        "counts_by_mean.csv",
+    }
 
 
 def test_without_network_it_says_so_and_goes_on(tmp_path, monkeypatch):
@@ -251,10 +255,12 @@ def bad_images(folder):
     (folder / "text.tif").write_text("an image in words\n" * 50)
     np.save(folder / "good.npy", good)
     return {
-        "missing.tif": "there is no file", "nan.npy": "are NaN or infinite",
-        "negative.npy": "never negative", "line.npy": "a movie has three axes",
+        "missing.tif": "there is no file",
+        "nan.npy": "are NaN or infinite",
+        "negative.npy": "never negative",
+        "line.npy": "a movie has three axes",
         "text.tif": "cannot be read as .tif",
-    }  # fmt: skip
+    }
 
 
 def test_bad_images_are_refused_before_any_work(tmp_path, capsys):
@@ -262,8 +268,18 @@ def test_bad_images_are_refused_before_any_work(tmp_path, capsys):
     for name, pixel_size, sentence in [*cases, ("good.npy", 0.0, "pixel_size: good.npy does not")]:
         out = tmp_path / "out"
         with pytest.raises(SystemExit) as caught:
-            cli.main(["run", "04", "-p", f"image={tmp_path / name}", "-p",
-                      f"pixel_size={pixel_size}", "-p", f"output_dir={out}"])  # fmt: skip
+            cli.main(
+                [
+                    "run",
+                    "04",
+                    "-p",
+                    f"image={tmp_path / name}",
+                    "-p",
+                    f"pixel_size={pixel_size}",
+                    "-p",
+                    f"output_dir={out}",
+                ]
+            )
         assert caught.value.code == 1
         errors = capsys.readouterr().err
         assert sentence in errors
@@ -277,9 +293,14 @@ def test_own_image_and_own_training(tmp_path):
     tifffile.imwrite(tmp_path / "mine.tif", counts)
     path = next(n for n in NOTEBOOKS if n.stem.startswith("04"))
     values = cli._parameters(path, "smoke", (), ()) | {
-        "image": "mine.tif", "pixel_size": 0.1, "train": True, "steps": 10,
-        "bank_structures": 10, "train_images": 16, "output_dir": str(tmp_path / "out"),
-    }  # fmt: skip
+        "image": "mine.tif",
+        "pixel_size": 0.1,
+        "train": True,
+        "steps": 10,
+        "bank_structures": 10,
+        "train_images": 16,
+        "output_dir": str(tmp_path / "out"),
+    }
     cli.run_chapter(path, values, progress=False)
     denoised = tifffile.imread(tmp_path / "out" / "denoised.tif")
     assert denoised.shape == counts.shape
@@ -295,9 +316,11 @@ def test_own_movie_is_denoised_and_judged(tmp_path):
     tifffile.imwrite(tmp_path / "mine.tif", rng.poisson(mean).astype(np.uint8))
     by_number = {n.stem[:2]: n for n in NOTEBOOKS}
     values = cli._parameters(by_number["05"], "smoke", (), ()) | {
-        "movie": str(tmp_path / "mine.tif"), "pixel_size": 0.2, "movie_steps": 2,
+        "movie": str(tmp_path / "mine.tif"),
+        "pixel_size": 0.2,
+        "movie_steps": 2,
         "output_dir": str(tmp_path / "05"),
-    }  # fmt: skip
+    }
     cli.run_chapter(by_number["05"], values, progress=False)
     denoised = tifffile.imread(tmp_path / "05" / "denoised.tif")
     assert denoised.shape == (14, 37, 53)
@@ -309,21 +332,29 @@ def test_own_movie_is_denoised_and_judged(tmp_path):
     assert ((counts - prompt) ** 2).mean() < ((counts - denoised) ** 2).mean()
     assert not (tmp_path / "05" / "deviation.tif").exists()  # too few frames to tell
     pair = {"raw": str(tmp_path / "mine.tif"), "denoised": str(tmp_path / "05" / "denoised.tif")}
-    values = cli._parameters(by_number["07"], "smoke", (), ()) | pair | {
-        "pixel_size": 0.2, "output_dir": str(tmp_path / "07"),
-    }  # fmt: skip
+    values = (
+        cli._parameters(by_number["07"], "smoke", (), ())
+        | pair
+        | {
+            "pixel_size": 0.2,
+            "output_dir": str(tmp_path / "07"),
+        }
+    )
     cli.run_chapter(by_number["07"], values, progress=False)
     lines = (tmp_path / "07" / "candidates.csv").read_text().splitlines()
     assert lines[0].startswith("y_angstrom,x_angstrom")
     assert (tmp_path / "07" / "likelihood_map.png").stat().st_size > 1000
 
 
-@pytest.mark.parametrize(("chapter", "values", "words"), [
-    ("05", {"movie": "nothing.tif"}, "there is no file"),
-    ("06", {"denoised": "only.tif"}, "give the movie of counts"),
-    ("07", {"denoised": "only.tif"}, "give the movie of counts"),
-    ("10", {"own_contrast": 0.5}, "own_contrast: got 0.5, allowed is 0 or above 1"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("chapter", "values", "words"),
+    [
+        ("05", {"movie": "nothing.tif"}, "there is no file"),
+        ("06", {"denoised": "only.tif"}, "give the movie of counts"),
+        ("07", {"denoised": "only.tif"}, "give the movie of counts"),
+        ("10", {"own_contrast": 0.5}, "own_contrast: got 0.5, allowed is 0 or above 1"),
+    ],
+)
 def test_bad_values_of_ones_own_data_stop_before_any_work(tmp_path, chapter, values, words):
     path = next(n for n in NOTEBOOKS if n.stem.startswith(chapter))
     given = cli._parameters(path, "smoke", (), ()) | values
@@ -346,9 +377,10 @@ def tilt_series(tmp_path):
 def test_own_tilt_series_gives_volumes_for_others_to_open(tmp_path, tilt_series, contrast):
     path = next(n for n in NOTEBOOKS if n.stem.startswith("10"))
     values = cli._parameters(path, "smoke", (), ()) | {
-        "tilt_series": str(tilt_series), "output_dir": str(tmp_path / "out"),
+        "tilt_series": str(tilt_series),
+        "output_dir": str(tmp_path / "out"),
         "own_contrast": contrast,
-    }  # fmt: skip
+    }
     cli.run_chapter(path, values, progress=False)
     group = zarr.open_group(tmp_path / "out" / "volumes.zarr", mode="r")
     assert group["volumes"].shape == group["deviation"].shape == (12, 20, 20, 20)

@@ -7,7 +7,7 @@ import torch
 import zarr
 
 from insitu import InputError, fetch
-from insitu.counting.detector import Categorical
+from insitu.counting.categorical import Categorical
 from insitu.simulate import bank as banks
 from insitu.simulate import specimens, waves
 from insitu.simulate.imaging import Optics, image
@@ -113,11 +113,17 @@ def test_samples_are_images_of_their_optics(shipped):
     sample = banks.sample(shipped, shipped.part("test"), 0, images=2, size=48, seed=1)
     one = {k: v[1:2] if torch.is_tensor(v) else v for k, v in sample.optics.values().items()}
     candidates = [
-        image(shipped.wave(sample.structure), Optics(**one), pixel_size=sample.pixel_size,
-              shape=(48, 48), rotation=sample.rotation[1:2],
-              shift=tuple(s[1:2] for s in sample.shift), focal_points=points)[0]
+        image(
+            shipped.wave(sample.structure),
+            Optics(**one),
+            pixel_size=sample.pixel_size,
+            shape=(48, 48),
+            rotation=sample.rotation[1:2],
+            shift=tuple(s[1:2] for s in sample.shift),
+            focal_points=points,
+        )[0]
         for points in (1, 7)
-    ]  # fmt: skip
+    ]
     assert min(float((c - sample.clean[1]).abs().max()) for c in candidates) < 1e-4
 
 

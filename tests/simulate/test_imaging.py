@@ -20,24 +20,36 @@ def wave():
 
 def random_optics(rng):
     drawn = {
-        "defocus": rng.uniform(-200, 200), "cs": rng.uniform(-20e4, 20e4),
-        "c5": rng.uniform(-1e8, 1e8), "astigmatism": rng.uniform(0, 60),
-        "coma": rng.uniform(0, 1000), "trefoil": rng.uniform(0, 1000),
-        "focal_spread": rng.uniform(10, 60), "convergence": rng.uniform(0, 0.5),
+        "defocus": rng.uniform(-200, 200),
+        "cs": rng.uniform(-20e4, 20e4),
+        "c5": rng.uniform(-1e8, 1e8),
+        "astigmatism": rng.uniform(0, 60),
+        "coma": rng.uniform(0, 1000),
+        "trefoil": rng.uniform(0, 1000),
+        "focal_spread": rng.uniform(10, 60),
+        "convergence": rng.uniform(0, 0.5),
         "aperture": rng.uniform(15, 35),
-    }  # fmt: skip
+    }
     angles = {f"{n}_angle": rng.uniform(0, 360) for n in ("astigmatism", "coma", "trefoil")}
     return Optics(**drawn, **angles, vibration=0.0)
 
 
 def by_abtem(wave, optics):
     transfer = abtem.CTF(
-        energy=wave.energy, semiangle_cutoff=optics.aperture, defocus=optics.defocus,
-        Cs=optics.cs, C5=optics.c5, C12=optics.astigmatism, C21=optics.coma, C23=optics.trefoil,
-        phi12=np.deg2rad(optics.astigmatism_angle), phi21=np.deg2rad(optics.coma_angle),
-        phi23=np.deg2rad(optics.trefoil_angle), focal_spread=optics.focal_spread,
+        energy=wave.energy,
+        semiangle_cutoff=optics.aperture,
+        defocus=optics.defocus,
+        Cs=optics.cs,
+        C5=optics.c5,
+        C12=optics.astigmatism,
+        C21=optics.coma,
+        C23=optics.trefoil,
+        phi12=np.deg2rad(optics.astigmatism_angle),
+        phi21=np.deg2rad(optics.coma_angle),
+        phi23=np.deg2rad(optics.trefoil_angle),
+        focal_spread=optics.focal_spread,
         angular_spread=optics.convergence,
-    )  # fmt: skip
+    )
     array = np.ascontiguousarray(wave.values[0].numpy().T)
     waves_there = abtem.Waves(array, energy=wave.energy, extent=wave.extent[::-1])
     return waves_there.apply_ctf(transfer).intensity().compute(progress_bar=False).array.T
@@ -92,8 +104,9 @@ def test_is_differentiable(wave):
     defocus = torch.tensor(-80.0, requires_grad=True)
     image(wave, Optics(defocus=defocus), pixel_size=0.25).var().backward()
     step = 0.5
-    up, down = (float(image(wave, Optics(defocus=-80.0 + s), pixel_size=0.25).var())
-                for s in (step, -step))  # fmt: skip
+    up, down = (
+        float(image(wave, Optics(defocus=-80.0 + s), pixel_size=0.25).var()) for s in (step, -step)
+    )
     assert float(defocus.grad) == pytest.approx((up - down) / 2 / step, rel=0.05)
 
 

@@ -10,8 +10,17 @@ from insitu import InputError, fetch
 from insitu.simulate import movie_files, movies, scenes, specimens
 from insitu.simulate.movies import Plan
 
-SHORT = {"frames": 14, "size": 96, "event": 4, "duration": 5, "hops": ((1, 1), (11.5, 1.5)),
-         "samples": 1, "diameter": 24.0, "drift": 0.0, "jitter": 0.0}  # fmt: skip
+SHORT = {
+    "frames": 14,
+    "size": 96,
+    "event": 4,
+    "duration": 5,
+    "hops": ((1, 1), (11.5, 1.5)),
+    "samples": 1,
+    "diameter": 24.0,
+    "drift": 0.0,
+    "jitter": 0.0,
+}
 
 
 @pytest.fixture(scope="module")
@@ -108,8 +117,12 @@ def test_columns_are_where_the_image_says(shipped):
     for r in rows[~rows["surface"]]:
         near = np.hypot(yy - r["y"], xx - r["x"]) < 0.9
         weight = clean[near] - clean[near].min()
-        offsets.append([(weight * yy[near]).sum() / weight.sum() - r["y"],
-                        (weight * xx[near]).sum() / weight.sum() - r["x"]])  # fmt: skip
+        offsets.append(
+            [
+                (weight * yy[near]).sum() / weight.sum() - r["y"],
+                (weight * xx[near]).sum() / weight.sum() - r["x"],
+            ]
+        )
     assert len(offsets) > 50
     assert np.abs(np.median(offsets, axis=0)).max() < 0.02
 

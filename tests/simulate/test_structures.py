@@ -34,12 +34,18 @@ def bad_files(folder):
     (folder / "words.cif").write_text("a crystal of platinum\n")
     (folder / "p.pdb").write_text("ATOM\n")
     return {
-        "empty.xyz": "is empty", "none.xyz": "has no atoms", "words.xyz": "could not be read",
-        "cut.xyz": "could not be read", "ghost.xyz": "no potential is known for X",
-        "nan.xyz": "no finite numbers", "twice.xyz": "only 0.10 A apart", "far.xyz": "too many",
-        "words.cif": "could not be read", "p.pdb": "is not an .xyz or .cif file",
+        "empty.xyz": "is empty",
+        "none.xyz": "has no atoms",
+        "words.xyz": "could not be read",
+        "cut.xyz": "could not be read",
+        "ghost.xyz": "no potential is known for X",
+        "nan.xyz": "no finite numbers",
+        "twice.xyz": "only 0.10 A apart",
+        "far.xyz": "too many",
+        "words.cif": "could not be read",
+        "p.pdb": "is not an .xyz or .cif file",
         "missing.xyz": "there is no file",
-    }  # fmt: skip
+    }
 
 
 def test_bad_files_bring_a_sentence(tmp_path):

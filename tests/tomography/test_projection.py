@@ -130,9 +130,11 @@ def test_sirt_agrees_with_astra():
     p = (matrix @ image.ravel()).reshape(60, size)
     data, volume = astra.data2d.create("-sino", detector, p), astra.data2d.create("-vol", geometry)
     settings = astra.astra_dict("SIRT") | {
-        "ProjectorId": projector, "ProjectionDataId": data, "ReconstructionDataId": volume,
+        "ProjectorId": projector,
+        "ProjectionDataId": data,
+        "ReconstructionDataId": volume,
         "option": {"MinConstraint": 0},
-    }  # fmt: skip
+    }
     astra.algorithm.run(astra.algorithm.create(settings), 50)
     theirs = astra.data2d.get(volume)
     ours = algebraic.sirt(matrix, p.reshape(-1, 1), iterations=50).reshape(size, size)

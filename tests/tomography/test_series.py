@@ -93,8 +93,12 @@ def test_an_npz_is_read_and_a_broken_one_is_not(tmp_path, series):
     np.savez(tmp_path / "few.npz", projections=p)
     np.savez(tmp_path / "objects.npz", projections=np.array([{}], object), angles=a)
     (tmp_path / "broken.npz").write_bytes((tmp_path / "own.npz").read_bytes()[:900])
-    for name, words in (("few", "no angles"), ("objects", "cannot be read"),
-                        ("broken", "cannot be read"), ("none", "no file")):  # fmt: skip
+    for name, words in (
+        ("few", "no angles"),
+        ("objects", "cannot be read"),
+        ("broken", "cannot be read"),
+        ("none", "no file"),
+    ):
         with pytest.raises(InputError, match=words):
             open_tilt_series(tmp_path / f"{name}.npz")
 

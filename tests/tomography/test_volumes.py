@@ -131,8 +131,13 @@ def test_a_run_of_other_settings_or_data_is_not_resumed(data, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         volumes.fit(data, settings, watch=interrupt, **options)
     darker = replace(data, projections=0.5 * data.projections)
-    for series_, more in ((darker, {}), (data, {"batch": 3}), (data, {"gains": True}),
-                          (data, {"sharpness": 0.5}), (data, {"offset": 1.0})):  # fmt: skip
+    for series_, more in (
+        (darker, {}),
+        (data, {"batch": 3}),
+        (data, {"gains": True}),
+        (data, {"sharpness": 0.5}),
+        (data, {"offset": 1.0}),
+    ):
         with pytest.raises(InputError, match="another run"):
             volumes.fit(series_, settings, **options, **more)
 
@@ -178,8 +183,11 @@ def test_an_ensemble_is_kept_and_belongs_to_its_series(data, fits, tmp_path):
     assert [f.held.tolist() for f in again] == [f.held.tolist() for f in fits]
     np.testing.assert_allclose(again[1].volumes([7]), fits[1].volumes([7]), atol=0.02)
     noise = 0.01 * data.projections.max() * np.random.default_rng(9).normal(size=(30, 24, 24))
-    for other in (replace(data, projections=data.projections + noise.astype(np.float32)),
-                  replace(data, angles=data.angles[::-1]), data.until(20)):  # fmt: skip
+    for other in (
+        replace(data, projections=data.projections + noise.astype(np.float32)),
+        replace(data, angles=data.angles[::-1]),
+        data.until(20),
+    ):
         with pytest.raises(InputError, match="another tilt series"):
             ensembles.load(path, other)
 
@@ -191,9 +199,12 @@ def test_any_size_goes(size, depth):
     ball = (np.hypot(x, y) < size / 4).astype(np.float32)
     p = np.repeat((joseph(angles, size) @ ball.ravel()).reshape(8, 1, size), depth, 1)
     one = volumes.fit(
-        series.checked(p, angles), replace(SHORT, steps=3, validate_every=3), hold_every=0,
-        shape=replace(SMALL, together=min(8, depth)), progress=False,
-    )  # fmt: skip
+        series.checked(p, angles),
+        replace(SHORT, steps=3, validate_every=3),
+        hold_every=0,
+        shape=replace(SMALL, together=min(8, depth)),
+        progress=False,
+    )
     assert one.volumes().shape == (8, depth, size, size)
 
 
@@ -203,15 +214,22 @@ def test_shifts_are_fitted_up_to_a_common_one(phantom, truth):
     angles = phantoms.tilt_angles("golden", 30)
     p, _ = phantoms.record(phantom, angles, shifts=shifts, rng=rng)
     one = volumes.fit(
-        series.checked(p, angles), replace(SHORT, steps=250, validate_every=125), shape=SMALL,
-        shifts=True, hold_every=0, progress=False,
-    )  # fmt: skip
+        series.checked(p, angles),
+        replace(SHORT, steps=250, validate_every=125),
+        shape=SMALL,
+        shifts=True,
+        hold_every=0,
+        progress=False,
+    )
     found = one.specimen.shifts.detach().numpy()[0]
     assert np.corrcoef(found, shifts)[0, 1] > 0.8
     without = volumes.fit(
-        series.checked(p, angles), replace(SHORT, steps=250, validate_every=125), shape=SMALL,
-        hold_every=0, progress=False,
-    )  # fmt: skip
+        series.checked(p, angles),
+        replace(SHORT, steps=250, validate_every=125),
+        shape=SMALL,
+        hold_every=0,
+        progress=False,
+    )
     off, off_without = (((f.volumes() - truth) ** 2).mean() for f in (one, without))
     assert off < 0.7 * off_without
 

@@ -3,7 +3,8 @@ import pytest
 from scipy import stats
 
 from insitu import InputError
-from insitu.counting.detector import Categorical, Poisson
+from insitu.counting.categorical import Categorical
+from insitu.counting.poisson import Poisson
 from insitu.trust import likelihood
 
 FOUR = Categorical.sub_frames(4)
@@ -26,8 +27,7 @@ def test_p_values_without_an_atom_are_uniform(detector, vacuum):
     rng = np.random.default_rng(int(100 * vacuum))
     places = grid(1400, 7)
     counts = draw(detector, vacuum, (1400, 1400), rng)
-    verdicts = likelihood.judge(counts, places, 6, 1.3 * vacuum, vacuum, detector,
-                                     generator=rng)  # fmt: skip
+    verdicts = likelihood.judge(counts, places, 6, 1.3 * vacuum, vacuum, detector, generator=rng)
     assert len(places) >= 9_000
     assert stats.kstest(verdicts.p_value, "uniform").pvalue > 0.01
     assert not likelihood.discoveries(verdicts.p_value).sum() > 3
@@ -114,8 +114,10 @@ def test_the_published_score_is_its_formula():
 def test_dark_atoms_and_an_uncertain_background():
     rng = np.random.default_rng(5)
     counts = rng.poisson(0.3, (60, 60))
-    bright, dark = (likelihood.judge(counts, [[30, 30]], 8, m, 0.5, dark=d).p_value[0]
-                    for m, d in ((0.7, False), (0.3, True)))  # fmt: skip
+    bright, dark = (
+        likelihood.judge(counts, [[30, 30]], 8, m, 0.5, dark=d).p_value[0]
+        for m, d in ((0.7, False), (0.3, True))
+    )
     assert dark < 1e-3
     assert bright > 0.9
     sure, unsure = (
@@ -137,8 +139,9 @@ def test_background_is_that_of_the_ring():
 def test_bad_candidates_give_a_sentence():
     counts = np.ones((20, 20), int)
     for positions, present, absent, words in (
-        ([[5, 30]], 0.5, 0.4, "outside"), ([[5, 5]], 0.5, 0.0, "positive"),
-    ):  # fmt: skip
+        ([[5, 30]], 0.5, 0.4, "outside"),
+        ([[5, 5]], 0.5, 0.0, "positive"),
+    ):
         with pytest.raises(InputError, match=words):
             likelihood.judge(counts, positions, 3, present, absent)
     with pytest.raises(InputError, match="one shape"):
@@ -161,7 +164,9 @@ def test_tails_of_a_detector_that_is_skewed_to_the_left():
     for total in (48, 72):
         counts[1, 1] = total / 20
         movie = np.repeat(counts[None], 20, axis=0)
-        bright, dark = (likelihood.judge(movie, [[1, 1]], 0.5, 3.2, 3.0, FOUR, dark=d).p_value[0]
-                        for d in (False, True))  # fmt: skip
+        bright, dark = (
+            likelihood.judge(movie, [[1, 1]], 0.5, 3.2, 3.0, FOUR, dark=d).p_value[0]
+            for d in (False, True)
+        )
         assert bright == pytest.approx(exact[total:].sum(), rel=0.3, abs=1e-6)
         assert dark == pytest.approx(exact[: total + 1].sum(), rel=0.3, abs=1e-6)

@@ -3,7 +3,8 @@ import pytest
 from scipy import ndimage
 
 from insitu import InputError
-from insitu.counting.detector import Categorical, Poisson
+from insitu.counting.categorical import Categorical
+from insitu.counting.poisson import Poisson
 from insitu.trust import averaging, without_truth
 
 FOUR = Categorical.sub_frames(4)
@@ -53,8 +54,9 @@ def test_unbiased_routes_hold_the_truth_as_often_as_they_say(detector):
 
 
 def test_the_noise_is_told_by_the_counts():
-    np.testing.assert_allclose(without_truth.noise_of_counts(Poisson(), 1.2, 6)[:7], np.arange(7.0),
-                               atol=1e-4)  # fmt: skip
+    np.testing.assert_allclose(
+        without_truth.noise_of_counts(Poisson(), 1.2, 6)[:7], np.arange(7.0), atol=1e-4
+    )
     g = without_truth.noise_of_counts(FOUR, 1.2, 4)[:5]
     means = np.array([0.1, 0.5, 1.0])
     np.testing.assert_allclose(FOUR.table(means, 4) @ g, means * (1 - means / 4), rtol=0.01)

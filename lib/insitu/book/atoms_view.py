@@ -65,9 +65,13 @@ def _still(points: NDArray[np.float64], symbols: Sequence[str], angle: float) ->
     reach = 1.05 * np.abs(points).max()
     width = np.array([RADII.get(symbols[i], 1.1) for i in order])
     axis.scatter(
-        x[order], points[order, 1], s=(width * 300 / reach) ** 2 / 2, linewidths=0.2,
-        c=[ATOM_COLOURS.get(symbols[i], "#56B4E9") for i in order], edgecolors="black",
-    )  # fmt: skip
+        x[order],
+        points[order, 1],
+        s=(width * 300 / reach) ** 2 / 2,
+        linewidths=0.2,
+        c=[ATOM_COLOURS.get(symbols[i], "#56B4E9") for i in order],
+        edgecolors="black",
+    )
     axis.set(xlim=(-reach, reach), ylim=(reach, -reach), aspect="equal")
     axis.axis("off")
     stream = io.BytesIO()

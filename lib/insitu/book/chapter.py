@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import ast
 import html
-import json
 import math
 import os
 import platform
 import re
 import shlex
-import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -30,6 +27,7 @@ from IPython.display import HTML, display
 
 from insitu import InputError, fetch
 from insitu.book.parameters import Parameter, check_names, declared_in, parse_parameters
+from insitu.files import ResultsFolder
 
 _PACKAGES = ("insitu-book", "torch", "numpy", "scipy", "matplotlib")
 
@@ -82,37 +80,15 @@ class Page:
         seed = int(self.values.get("seed", 0))
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.rng = np.random.default_rng(seed)
-        self.folder = output_folder(name, self.values.get("output_dir", ""))
+        self.results = ResultsFolder(output_folder(name, self.values.get("output_dir", "")))
+        self.folder = self.results.path
         self.not_default = {k: v for k, v in values.items() if v != declared[k].default}
         self.incomplete = ""  # why this run does not show all that the page is about
         self._begin = time.perf_counter()
 
     def write(self, name: str, writer: Callable[[Path], Any]) -> Path:
-        """Write a file or a store into the output folder, under a temporary name until it is whole.
-
-        Raises
-        ------
-        InputError
-            If the name leads out of the folder, or the disk is full or not writable.
-        """
-        path = (self.folder / name).resolve()
-        if self.folder.resolve() not in path.parents:
-            raise InputError(f"{name} lies outside of output_dir {self.folder}")
-        unfinished = path.with_name(f".part-{path.name}")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _remove(unfinished)
-            writer(unfinished)
-            if path.is_dir():  # a store is a folder, which a rename does not replace
-                _remove(path)
-            unfinished.replace(path)
-        except OSError as error:
-            _remove(unfinished)
-            raise InputError(
-                f"{path} could not be written ({error.strerror or error}); free some space or "
-                f"choose another output_dir"
-            ) from None
-        return path
+        """Write a file or a store into the output folder; see `files.ResultsFolder.write`."""
+        return self.results.write(name, writer)
 
     def finish(self, results: Mapping[str, float]) -> None:
         """Write results.json and run.json, and make every result available to the text.
@@ -137,8 +113,7 @@ class Page:
             "incomplete": self.incomplete,
         }
         for name, record in (("results.json", numbers), ("run.json", run)):
-            text = json.dumps(record, indent=1) + "\n"
-            self.write(name, partial(Path.write_text, data=text))
+            self.results.write_json(name, record)
         for key, value in numbers.items():
             glue(key, value)
         rows = "".join(
@@ -146,14 +121,6 @@ class Page:
             for k, v in numbers.items()
         )
         display(HTML(f'<table class="insitu-results"><tbody>{rows}</tbody></table>'))
-
-
-def _remove(path: Path) -> None:
-    """Remove a file or a folder, if it is there."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def glue(name: str, value: float | str) -> None:

@@ -191,9 +191,13 @@ def run_chapter(path: Path, values: Mapping[str, Any], *, progress: bool = True)
         working = Path(scratch) / path.name
         try:
             papermill.execute_notebook(
-                path, working, parameters=dict(values), kernel_name="python3",
-                progress_bar=progress, extra_arguments=["--IPKernelApp.log_level=ERROR"],
-            )  # fmt: skip
+                path,
+                working,
+                parameters=dict(values),
+                kernel_name="python3",
+                progress_bar=progress,
+                extra_arguments=["--IPKernelApp.log_level=ERROR"],
+            )
         except PapermillExecutionError as error:
             if error.ename in _SENTENCES:
                 raise InputError(error.evalue) from None

@@ -60,7 +60,7 @@ def show(figure: Figure, *, alt: str) -> None:
     stream = io.BytesIO()
     figure.savefig(
         stream, format="png", facecolor="white", bbox_inches="tight", metadata={"Software": None}
-    )  # fmt: skip
+    )
     plt.close(figure)
     drawn = Image.open(stream).convert("RGB")
     red, green, blue = (np.asarray(band) for band in drawn.split())
@@ -128,9 +128,17 @@ def scale_bar(axis: Axes, pixel_size: float) -> None:
     left, right = axis.get_xlim()
     length, text = _bar_length(abs(right - left) * pixel_size)
     bar = AnchoredSizeBar(
-        axis.transData, length / pixel_size, text, "lower left", pad=0.3, sep=3, frameon=True,
-        color="black", fontproperties={"size": 8}, size_vertical=abs(right - left) / 100,
-    )  # fmt: skip
+        axis.transData,
+        length / pixel_size,
+        text,
+        "lower left",
+        pad=0.3,
+        sep=3,
+        frameon=True,
+        color="black",
+        fontproperties={"size": 8},
+        size_vertical=abs(right - left) / 100,
+    )
     bar.patch.set(alpha=0.75, linewidth=0)
     axis.add_artist(bar)
 
@@ -187,8 +195,9 @@ def scrubber(
         )
     low, high = limits or grey_limits(arrays)
     gap = 4
-    joined = np.concatenate([np.pad(a, ((0, 0), (0, 0), (0, gap)), constant_values=high)
-                             for a in arrays], axis=2)[:, :, :-gap]  # fmt: skip
+    joined = np.concatenate(
+        [np.pad(a, ((0, 0), (0, 0), (0, gap)), constant_values=high) for a in arrays], axis=2
+    )[:, :, :-gap]
     steps = np.rint(np.clip((joined - low) / (high - low), 0, 1) * (levels - 1))
     grey = np.rint(steps * (255 / (levels - 1))).astype(np.uint8)
     count, height, width = grey.shape

@@ -1,333 +1,70 @@
-"""Counting detectors: from the expected number of electrons to a count, and back.
+"""What a counting detector is: from the expected number of electrons to a count, and back.
 
-A detector is a small object with three methods:
-
-- `sample(intensity, generator)` draws counts,
-- `log_prob(counts, intensity)` is the log-likelihood of counts, in nats,
-- `fit(frames)` makes the detector that a movie was recorded with.
-
-`intensity` is the expected count of each pixel in one frame, in electrons. Tensors of any
-shape are taken and given back as float32 on the device of the input.
+`insitu.counting.poisson.Poisson` and `insitu.counting.categorical.Categorical` are two. The
+expected count of each pixel in one frame, in electrons, is called its mean or its intensity.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from functools import lru_cache
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import gammaln
-from torch import Tensor
 
-from insitu.counting import noise
-from insitu.counting.alias import AliasTable
-from insitu.counting.pixels import by_blocks, checked_counts, checked_intensity
-from insitu.counting.weighted_poisson import extended, fit_weights, gauge, log_theta, probabilities
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
-_POISSON_STEP = 1 / 32
-_POISSON_TABLE_END = 32.0  # above, torch.poisson is as fast as a table
-_STEP = 1 / 64  # spacing of the means at which a Categorical is tabulated
+Array = NDArray[np.float64]
 
 
-class Poisson:
-    """The ideal counting detector: every electron is counted, once.
+class Detector(Protocol):
+    """A counting detector. Tensors of any shape are taken; float32 on their device is given."""
 
-    P(k | m) = m^k exp(-m) / k!, with mean m and variance m.
-    """
+    @property
+    def max_mean(self) -> float:
+        """Largest mean that can be asked for [e-/px]."""
 
     def sample(self, intensity: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Draw counts.
-
-        Parameters
-        ----------
-        intensity : Tensor
-            Expected counts, finite and not negative [e-/px].
-        generator : torch.Generator, optional
-            Source of randomness, on the device of `intensity`.
-
-        Returns
-        -------
-        Tensor
-            Counts, float32, of the same shape.
-
-        Raises
-        ------
-        ValueError
-            If an intensity is negative or not finite.
-
-        Notes
-        -----
-        On the CPU a Poisson variable of mean m is drawn as the sum of two: one whose mean is m
-        rounded down to a grid, from an alias table [1]_, and one with the small remainder r,
-        by inversion of its distribution (at most 3; P(4 or more) < 4e-8, which is below the
-        spacing of float32 random numbers).
-
-        References
-        ----------
-        .. [1] A. J. Walker, ACM Trans. Math. Softw. 3 (1977) 253.
-        """
-        mean = checked_intensity(intensity, top=float("inf"))
-        top = float(mean.max()) if mean.numel() else 0.0
-        if mean.device.type != "cpu" or top >= _POISSON_TABLE_END:
-            return torch.poisson(mean, generator=generator)
-        end = 1.0
-        while end <= top:
-            end *= 2
-        table = _poisson_table(end)
-
-        def draw(part: Tensor) -> Tensor:
-            node = (part * (1 / _POISSON_STEP)).to(torch.int32)
-            rest = part.sub(node, alpha=_POISSON_STEP)
-            uniform = torch.rand(part.shape, generator=generator)
-            p0 = torch.exp(-rest)
-            p1 = p0 * rest
-            counts = table.draw(node, generator).to(torch.float32)
-            counts += uniform > p0
-            counts += uniform > p0.add_(p1)
-            counts += uniform > p0.add_(p1.mul_(rest), alpha=0.5)
-            return counts
-
-        return by_blocks(draw, mean)
+        """Draw counts of the shape of `intensity` [e-/px]."""
 
     def log_prob(self, counts: Tensor, intensity: Tensor) -> Tensor:
-        """Log-likelihood log P(counts | intensity) of each pixel [nat].
+        """Log-likelihood log P(counts | intensity) of each pixel [nat]."""
 
-        Raises
-        ------
-        ValueError
-            If a count is negative or no integer, or an intensity negative or not finite.
-        """
-        mean = checked_intensity(intensity, top=float("inf"))
-        k = checked_counts(counts, mean)
-        log_factorial = _log_factorial(max(64, int(k.max()) + 1) if k.numel() else 1)
-        log_factorial = log_factorial.to(mean.device)
-
-        def evaluate(k: Tensor, m: Tensor) -> Tensor:
-            return torch.xlogy(k, m) - m - log_factorial.index_select(0, k.to(torch.int32))
-
-        return by_blocks(evaluate, k, mean)
-
-    @classmethod
-    def fit(cls, frames: ArrayLike) -> Poisson:  # noqa: ARG003 - one interface for all detectors
-        """Return the Poisson detector: it has nothing to fit."""
-        return cls()
-
-    def table(self, means: ArrayLike, largest: int) -> NDArray[np.float64]:
+    def table(self, means: ArrayLike, largest: int) -> Array:
         """P(k | m) for k = 0 ... `largest`, shape (means, largest + 1)."""
-        m, k = np.atleast_1d(np.asarray(means, float))[:, None], np.arange(largest + 1)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            log_p = np.where(k > 0, k * np.log(m), 0.0) - m - gammaln(k + 1)
-        return np.exp(log_p)
-
-    def __repr__(self) -> str:
-        return "Poisson()"
 
 
-class Categorical:
-    """A detector described by the probability of every count, given the mean.
+class Moments(NamedTuple):
+    """Central moments of a count, each of the shape of the means."""
 
-    P(k | m) = w_k theta^k / (k! Z), with theta and Z such that sum_k P = 1 and sum_k k P = m.
+    mean: Array  # [e-]
+    variance: Array  # [e-^2]
+    third: Array  # [e-^3]
 
-    All weights 1 give back the Poisson distribution; weights that fall with k make the counts
-    sub-Poisson, as when electrons that arrive together are counted as one. The family is
-    monotone in the mean: a larger m makes every count above a threshold more likely. Weights
-    are defined up to a factor c b^k, and are kept with w_0 = w_1 = 1.
+
+def moments(detector: Detector, means: ArrayLike) -> Moments:
+    """Mean, variance and third central moment of a count, from the detector's own table.
 
     Parameters
     ----------
-    log_weights : sequence of float
-        log w_k for k = 0, 1, ..., K. Beyond K they go on with the last second difference (or
-        0, if that is positive), so that the detector can be used at means a little higher
-        than those at which it was measured.
-    max_mean : float
-        Largest mean that can be asked for [e-/px].
-    mean_range : (float, float), optional
-        The means from which the weights were fitted [e-/px]; outside is extrapolation.
-    extend : bool
-        False if counts above K are impossible.
+    detector : Detector
+        Any.
+    means : array
+        Expected counts [e-/px].
 
-    Notes
-    -----
-    The probabilities are tabulated for means 1/64 apart and interpolated linearly in between.
-    `sample` and `log_prob` use the same table, so that they agree exactly; the interpolated
-    distribution has exactly the mean m.
+    Examples
+    --------
+    >>> from insitu.counting.poisson import Poisson
+    >>> moments(Poisson(), [0.5, 2.0]).variance.round(6)
+    array([0.5, 2. ])
     """
-
-    def __init__(
-        self,
-        log_weights: Sequence[float] | NDArray[np.float64],
-        *,
-        max_mean: float = 8.0,
-        mean_range: tuple[float, float] | None = None,
-        extend: bool = True,
-    ) -> None:
-        weights = np.asarray(log_weights, dtype=np.float64)
-        if weights.ndim != 1 or len(weights) < 3 or not np.isfinite(weights).all():
-            raise ValueError(
-                f"log_weights: expected at least 3 finite numbers, one for each count from 0, "
-                f"got {log_weights!r}"
-            )
-        if not 0 < max_mean <= 64:
-            raise ValueError(f"max_mean: expected 0 to 64 e-/px, got {max_mean}")
-        self.log_weights = gauge(weights)
-        self.max_mean = float(max_mean)
-        self.mean_range = mean_range
-        self.extend = extend
-        self._nodes = int(np.ceil(max_mean / _STEP)) + 1  # one more, for interpolation
-        grid = np.arange(self._nodes + 1) * _STEP
-        most = int(np.ceil(grid[-1] + 12 * np.sqrt(grid[-1] + 1)))
-        p = self.table(grid, most)
-        most = max(len(weights) - 1, int(np.flatnonzero((p > 1e-10).any(0))[-1]))
-        p = p[:, : most + 1] / p[:, : most + 1].sum(1, keepdims=True)
-        # one more column, of zeros: a count that the detector cannot give
-        self._width = most + 2
-        self._probability = torch.tensor(np.pad(p, ((0, 0), (0, 1))).ravel(), dtype=torch.float32)
-        self._alias = AliasTable(p)
-
-    def table(self, means: ArrayLike, largest: int) -> NDArray[np.float64]:
-        """P(k | m) for k = 0 ... `largest`, shape (means, largest + 1), without interpolation."""
-        m = np.atleast_1d(np.asarray(means, float))
-        most = max(largest, len(self.log_weights) - 1, int(m.max() + 12 * np.sqrt(m.max() + 1)))
-        log_w = extended(self.log_weights, most)
-        if not self.extend:
-            log_w[len(self.log_weights) :] = -np.inf
-        return probabilities(log_w, log_theta(log_w, m))[:, : largest + 1]
-
-    def sample(self, intensity: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Draw counts, float32, of the shape of `intensity` [e-/px].
-
-        The mean is rounded up or down to the grid of the table at random, with the weights of
-        the linear interpolation; then one look-up in an alias table gives the count.
-
-        Raises
-        ------
-        ValueError
-            If an intensity is negative, not finite or above `max_mean`.
-        """
-        mean = checked_intensity(intensity, top=self.max_mean)
-        self._alias.to(mean.device)
-
-        def draw(part: Tensor) -> Tensor:
-            node = torch.rand(part.shape, generator=generator, device=part.device)
-            node = node.add_(part, alpha=1 / _STEP).to(torch.int32)
-            return self._alias.draw(node, generator).to(torch.float32)
-
-        return by_blocks(draw, mean)
-
-    def log_prob(self, counts: Tensor, intensity: Tensor) -> Tensor:
-        """Log-likelihood log P(counts | intensity) of each pixel [nat].
-
-        Differentiable in `intensity`; -inf for a count that the detector cannot give.
-
-        Raises
-        ------
-        ValueError
-            If a count is negative or no integer, or an intensity negative, not finite or
-            above `max_mean`.
-        """
-        mean = checked_intensity(intensity, top=self.max_mean)
-        k = checked_counts(counts, mean)
-        table = self._probability = self._probability.to(mean.device)
-
-        def evaluate(k: Tensor, m: Tensor) -> Tensor:
-            node = (m.detach() * (1 / _STEP)).to(torch.int32)
-            index = (node * self._width).add_(k.clamp(max=self._width - 1).to(torch.int32))
-            low = table.index_select(0, index)
-            high = table.index_select(0, index + self._width)
-            return torch.log(torch.lerp(low, high, m * (1 / _STEP) - node))
-
-        return by_blocks(evaluate, k, mean)
-
-    @property
-    def largest(self) -> int:
-        """Largest count that the detector can give, of the means up to `max_mean`."""
-        return self._width - 2
-
-    @classmethod
-    def sub_frames(cls, parts: int) -> Categorical:
-        """Return a detector that reads each frame in `parts` parts, a pixel counting once in each.
-
-        The counts are binomial: w_k = n! / ((n - k)! n^k) for k up to n, and 0 beyond.
-        """
-        if parts < 2:
-            raise ValueError(f"parts: expected 2 or more, got {parts}")
-        k = np.arange(parts + 1)
-        weights = gammaln(parts + 1) - gammaln(parts - k + 1) - k * np.log(parts)
-        return cls(weights, max_mean=min(64.0, 0.95 * parts), extend=False)
-
-    @classmethod
-    def fit(
-        cls, frames: ArrayLike, *, bins: int | None = None, mean: ArrayLike | None = None
-    ) -> Categorical:
-        """Fit the weights to a movie alone.
-
-        Parameters
-        ----------
-        frames : (t, y, x) array
-            Counts.
-        bins : int, optional
-            Number of bins into which pixels are sorted by their mean, as in
-            `noise.histogram_by_mean`.
-        mean : (t, y, x) array, optional
-            Expected count of each pixel, made without that pixel's own count; by default
-            `noise.leave_one_out_mean(frames)`.
-        """
-        counts = noise.as_counts(frames)
-        expected = noise.leave_one_out_mean(counts) if mean is None else np.asarray(mean)
-        return cls.from_histogram(noise.histogram_by_mean(counts, expected, bins=bins))
-
-    @classmethod
-    def from_histogram(cls, histogram: NDArray[np.int64]) -> Categorical:
-        """Fit the weights to a table (bins, counts) of how often each count was seen."""
-        weights, span = fit_weights(histogram)
-        return cls(weights, max_mean=min(64.0, max(8.0, 4 * span[1])), mean_range=span)
-
-    def save(self, path: str | Path, **provenance: Any) -> None:
-        """Write the weights, and what is told of their origin, as JSON."""
-        record = {
-            "log_weights": self.log_weights.tolist(),
-            "max_mean": self.max_mean,
-            "mean_range": self.mean_range,
-            "extend": self.extend,
-            "provenance": provenance,
-        }
-        path = Path(path)
-        partial = path.with_name(path.name + ".part")
-        partial.write_text(json.dumps(record, indent=1) + "\n")
-        partial.replace(path)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Categorical:
-        """Read a detector that `save` wrote."""
-        try:
-            record = json.loads(Path(path).read_text())
-            span = tuple(record["mean_range"]) if record["mean_range"] else None
-            return cls(
-                record["log_weights"],
-                max_mean=record["max_mean"],
-                mean_range=span,
-                extend=bool(record["extend"]),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} is no saved Categorical: {error}") from None
-
-    def __repr__(self) -> str:
-        weights = ", ".join(f"{w:.3f}" for w in np.exp(self.log_weights))
-        return f"Categorical(weights [{weights}], max_mean={self.max_mean:g})"
-
-
-@lru_cache(maxsize=8)
-def _log_factorial(size: int) -> Tensor:
-    return torch.tensor(gammaln(np.arange(size) + 1.0), dtype=torch.float32)
-
-
-@lru_cache(maxsize=8)
-def _poisson_table(end: float) -> AliasTable:
-    """Poisson distributions with means 0, 1/32, ... up to `end`."""
-    means = np.arange(int(end / _POISSON_STEP) + 1) * _POISSON_STEP
-    return AliasTable(Poisson().table(means, int(end + 12 * np.sqrt(end + 1))))
+    m = np.atleast_1d(np.asarray(means, np.float64))
+    top = float(m.max(initial=0.0))
+    k = np.arange(int(top + 12 * np.sqrt(top + 1)) + 2, dtype=np.float64)
+    p = detector.table(m.ravel(), len(k) - 1)
+    k = k[: p.shape[1]]
+    first = p @ k
+    away = k - first[:, None]
+    found = first, (p * away**2).sum(1), (p * away**3).sum(1)
+    return Moments(*(value.reshape(m.shape) for value in found))

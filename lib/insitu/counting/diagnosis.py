@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from insitu import InputError
 from insitu.counting import noise
-from insitu.counting.detector import Poisson
+from insitu.counting.poisson import Poisson
 
 FANO_TOLERANCE = 0.02  # a Fano factor this near to 1 counts as Poisson
 FANO_OF_COUNTS = (0.2, 2.0)  # outside, values are grey levels rather than electrons
@@ -63,7 +63,7 @@ def diagnose(
 
 
 def _fano(histogram: noise.Histogram) -> np.ndarray:
-    mean, variance = noise.moments(histogram)
+    mean, variance = noise.histogram_moments(histogram)
     return variance / np.maximum(mean, 1e-9)
 
 

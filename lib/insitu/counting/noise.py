@@ -184,7 +184,7 @@ def _spread_within(levels: NDArray[np.float64], bins: int) -> float:
     return float(np.median(parts.var(1) / parts.mean(1)))
 
 
-def moments(histogram: Histogram) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def histogram_moments(histogram: Histogram) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean and variance of the counts of each row."""
     k = np.arange(histogram.shape[1])
     n = histogram.sum(1)
@@ -275,7 +275,7 @@ def g_test(histogram: Histogram, model: CountModel) -> GTest:
     model : CountModel
         A detector.
     """
-    mean, _ = moments(histogram)
+    mean, _ = histogram_moments(histogram)
     pixels = histogram.sum(1, keepdims=True)
     largest = max(histogram.shape[1] - 1, 4)
     observed = np.pad(histogram, ((0, 0), (0, largest + 1 - histogram.shape[1])))

@@ -26,9 +26,15 @@ def thinned(counts: Tensor, share: float, generator: torch.Generator) -> Tensor:
 
 
 def gain_tuned(
-    denoiser: Denoiser, counts: NDArray[np.generic], pixel_size: float, *, steps: int = 60,
-    share: float = 0.8, learning_rate: float = 0.01, seed: int = 0,
-) -> Denoiser:  # fmt: skip
+    denoiser: Denoiser,
+    counts: NDArray[np.generic],
+    pixel_size: float,
+    *,
+    steps: int = 60,
+    share: float = 0.8,
+    learning_rate: float = 0.01,
+    seed: int = 0,
+) -> Denoiser:
     """Adapt the gains of a denoiser to images, without a truth; all other weights stay.
 
     In each step the electrons are divided at random. The network sees `share` of them and says

@@ -65,7 +65,8 @@ class Binned:
 
     def __getitem__(self, key: tuple[slice, slice, slice]) -> NDArray[np.float32]:
         times, *box = key
-        fine = [slice(*(None if n is None else n * self.factor for n in (s.start, s.stop)))
-                for s in box]  # fmt: skip
+        fine = [
+            slice(*(None if n is None else n * self.factor for n in (s.start, s.stop))) for s in box
+        ]
         frames = np.asarray(self.movie[times, fine[0], fine[1]])
         return np.stack([summed(frame, self.factor) for frame in frames])

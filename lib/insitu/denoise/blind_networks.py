@@ -49,10 +49,12 @@ class UDVD(nn.Module):
         self.first = _CausalUNet(3, third, width)
         self.second = _CausalUNet(3 * third, 2 * width, width)
         self.mix = nn.Sequential(
-            nn.Conv2d(8 * width, 8 * width, 1, bias=False), nn.LeakyReLU(0.1),
-            nn.Conv2d(8 * width, 2 * width, 1, bias=False), nn.LeakyReLU(0.1),
+            nn.Conv2d(8 * width, 8 * width, 1, bias=False),
+            nn.LeakyReLU(0.1),
+            nn.Conv2d(8 * width, 2 * width, 1, bias=False),
+            nn.LeakyReLU(0.1),
             nn.Conv2d(2 * width, 1, 1, bias=False),
-        )  # fmt: skip
+        )
 
     def forward(self, frames: Tensor) -> Tensor:  # noqa: D102
         rows, columns = frames.shape[-2:]
@@ -76,13 +78,19 @@ class _CausalUNet(nn.Module):
     def __init__(self, inputs: int, outputs: int, width: int) -> None:
         super().__init__()
         wide = 2 * width
-        self.down = nn.ModuleList([
-            _causal(inputs, width, width, width), _causal(width, width, width, width),
-            _causal(width, wide, wide, width),
-        ])  # fmt: skip
-        self.up = nn.ModuleList([
-            _causal(wide, wide, wide, wide, wide), _causal(wide + inputs, wide, wide, wide, outputs)
-        ])  # fmt: skip
+        self.down = nn.ModuleList(
+            [
+                _causal(inputs, width, width, width),
+                _causal(width, width, width, width),
+                _causal(width, wide, wide, width),
+            ]
+        )
+        self.up = nn.ModuleList(
+            [
+                _causal(wide, wide, wide, wide, wide),
+                _causal(wide + inputs, wide, wide, wide, outputs),
+            ]
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         first = _halved(self.down[0](x))
@@ -149,24 +157,40 @@ class BlindVideoUNet(nn.Module):
     hole: Tensor
 
     def __init__(
-        self, others: int = 4, own: int = 0, averaged: int = 0, *, channels: int = 32,
-        levels: int = 2, blocks: int | Sequence[int] = 1, blind: int = 1, reach: int = 10,
-    ) -> None:  # fmt: skip
+        self,
+        others: int = 4,
+        own: int = 0,
+        averaged: int = 0,
+        *,
+        channels: int = 32,
+        levels: int = 2,
+        blocks: int | Sequence[int] = 1,
+        blind: int = 1,
+        reach: int = 10,
+    ) -> None:
         super().__init__()
         self.blind = checked_blind(blind)
         self.options = {
-            "others": others, "own": own, "averaged": averaged, "channels": channels,
-            "levels": levels, "blocks": blocks, "blind": blind, "reach": reach,
-        }  # fmt: skip
+            "others": others,
+            "own": own,
+            "averaged": averaged,
+            "channels": channels,
+            "levels": levels,
+            "blocks": blocks,
+            "blind": blind,
+            "reach": reach,
+        }
         self.images, self.cell = 1 + others + own + averaged, blind + 1
         self.others, self.own = others, own
         more = own + averaged
         self.unit = self.cell * 2**levels
         near = {*range(blind // 2 + 1), *range(self.cell - blind // 2, self.cell)}
         self.visible = [
-            y * self.cell + x for y in range(self.cell) for x in range(self.cell)
+            y * self.cell + x
+            for y in range(self.cell)
+            for x in range(self.cell)
             if not (y in near and x in near)
-        ]  # fmt: skip
+        ]
         inputs = others * self.cell**2 + len(self.visible) + own
         self.body = BiasFreeUNet(channels, levels, blocks, inputs=inputs, outputs=channels)
         side = 2 * reach + 1
@@ -206,8 +230,9 @@ class BlindVideoUNet(nn.Module):
         visible = functional.pixel_unshuffle(frame, cell)[:, self.visible]
         others_seen = functional.pixel_unshuffle(others, cell)
         seen = self.body(torch.cat([others_seen, visible, own[:, : self.own]], 1))
-        around = functional.conv2d(frame, self.wide.weight * self.hole, stride=cell,
-                                   padding=self.wide.padding)  # fmt: skip
+        around = functional.conv2d(
+            frame, self.wide.weight * self.hole, stride=cell, padding=self.wide.padding
+        )
         answer = self.mix(torch.cat([seen, around, own], 1)) + self.mixed(others)
         if self.mixed_own is not None:
             answer = answer + self.mixed_own(own)

@@ -75,9 +75,14 @@ class Blocks:
 
 
 def cut(
-    movie: Frames, surroundings: Surroundings, *, side: int = 256, held: float = 0.1,
-    megabytes: float = 300.0, seed: int = 0,
-) -> Blocks:  # fmt: skip
+    movie: Frames,
+    surroundings: Surroundings,
+    *,
+    side: int = 256,
+    held: float = 0.1,
+    megabytes: float = 300.0,
+    seed: int = 0,
+) -> Blocks:
     """Cut a movie into blocks to learn from; those of a long movie are a random choice.
 
     Parameters
@@ -102,8 +107,9 @@ def cut(
     places = [
         (t, min(y, (rows - sides[0]) // 4 * 4), min(x, (columns - sides[1]) // 4 * 4))
         for t in range(frames)
-        for y in range(0, rows, sides[0]) for x in range(0, columns, sides[1])
-    ]  # fmt: skip
+        for y in range(0, rows, sides[0])
+        for x in range(0, columns, sides[1])
+    ]
     shown = len(surroundings.backwards())
     first = np.asarray(movie[0 : min(8, frames), 0:rows, 0:columns])
     small = (first == np.rint(first)).all() and np.abs(first).max() < 256
@@ -166,11 +172,20 @@ def motion(blocks: Blocks, surroundings: Surroundings) -> Tensor:
 
 
 def learn(
-    network: nn.Module, blocks: Blocks, settings: Settings, *,
-    measure: Measure, batch: int = 8, side: int = 96, seed: int = 0,
-    judged: int = 16, checkpoint: Path | None = None, about: Mapping[str, Any] | None = None,
-    watch: Callable[[nn.Module], None] | None = None, progress: bool = True,
-) -> Result:  # fmt: skip
+    network: nn.Module,
+    blocks: Blocks,
+    settings: Settings,
+    *,
+    measure: Measure,
+    batch: int = 8,
+    side: int = 96,
+    seed: int = 0,
+    judged: int = 16,
+    checkpoint: Path | None = None,
+    about: Mapping[str, Any] | None = None,
+    watch: Callable[[nn.Module], None] | None = None,
+    progress: bool = True,
+) -> Result:
     """Train a blind network on blocks of a movie, and keep it as it was when it was best.
 
     Best is what predicts the counts that were held back best; no clean image is needed to see
@@ -224,16 +239,24 @@ def learn(
             watch(network)
         return total / max(1.0, count)
 
-    return train(network, loss, validate, settings, checkpoint=checkpoint, about=about,
-                 progress=progress)  # fmt: skip
+    return train(
+        network, loss, validate, settings, checkpoint=checkpoint, about=about, progress=progress
+    )
 
 
 @torch.no_grad()
 def denoise(
-    movie: Frames, network: nn.Module, surroundings: Surroundings, *, mean: float,
-    frames: Sequence[int] | None = None, tile: int = 512, symmetric: bool = False,
-    out: Any = None, progress: bool = True,
-) -> Any:  # fmt: skip
+    movie: Frames,
+    network: nn.Module,
+    surroundings: Surroundings,
+    *,
+    mean: float,
+    frames: Sequence[int] | None = None,
+    tile: int = 512,
+    symmetric: bool = False,
+    out: Any = None,
+    progress: bool = True,
+) -> Any:
     """Predict every count of a movie.
 
     Parameters
@@ -273,8 +296,10 @@ def denoise(
             for x in range(0, columns, tile):
                 sides = [min(tile, rows - y), min(tile, columns - x)]
                 low = [max(0, y - HALO), max(0, x - HALO)]
-                more = [min(n, s + k + HALO) - b for n, s, k, b in zip(
-                    (rows, columns), (y, x), sides, low, strict=True)]  # fmt: skip
+                more = [
+                    min(n, s + k + HALO) - b
+                    for n, s, k, b in zip((rows, columns), (y, x), sides, low, strict=True)
+                ]
                 part = _part(movie, surroundings, t, low, more)[None].to(device) / mean
                 answer = _answers(network, part, symmetric)[0, 0] * mean
                 inner = answer[y - low[0] :, x - low[1] :][: sides[0], : sides[1]]

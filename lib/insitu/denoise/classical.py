@@ -16,7 +16,7 @@ from scipy import ndimage
 from skimage import filters, restoration
 
 from insitu import InputError
-from insitu.counting.detector import Poisson
+from insitu.counting.poisson import Poisson
 from insitu.denoise import local_wiener as windows
 
 Image = NDArray[np.float32]

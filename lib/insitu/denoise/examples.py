@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from insitu import InputError
-from insitu.counting.detector import Categorical, Poisson
+from insitu.counting.categorical import Categorical
+from insitu.counting.poisson import Poisson
 from insitu.denoise.losses import CountModel
 from insitu.simulate.bank import Bank, Conditions, Detector, sample
 
@@ -31,9 +32,15 @@ class Pool(NamedTuple):
 
 
 def draw_pool(
-    bank: Bank, part: str, count: int, *, size: int = 144, conditions: Conditions | None = None,
-    seed: int = 0, progress: bool = True,
-) -> Pool:  # fmt: skip
+    bank: Bank,
+    part: str,
+    count: int,
+    *,
+    size: int = 144,
+    conditions: Conditions | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> Pool:
     """Draw clean images of the structures of a part of the bank in turn, eight of each.
 
     Parameters
@@ -198,9 +205,12 @@ def likelihood(detector: CountModel | None = None) -> Callable[[Tensor, Batch], 
 
 
 def loss_of(
-    batches: Batches, measure: Callable[[Tensor, Batch], Tensor],
-    device: torch.device | str = "cpu", *, relative: bool = True,
-) -> Callable[[nn.Module, int], Tensor]:  # fmt: skip
+    batches: Batches,
+    measure: Callable[[Tensor, Batch], Tensor],
+    device: torch.device | str = "cpu",
+    *,
+    relative: bool = True,
+) -> Callable[[nn.Module, int], Tensor]:
     """(network, step) to the loss of that batch, for `insitu.learning.training.train`.
 
     With `relative` the network sees counts over those of vacuum, so that all images of a batch
@@ -215,8 +225,12 @@ def loss_of(
 
 
 def validation(
-    batches: Batches, count: int, device: torch.device | str = "cpu", *, relative: bool = True,
-) -> Callable[[nn.Module], float]:  # fmt: skip
+    batches: Batches,
+    count: int,
+    device: torch.device | str = "cpu",
+    *,
+    relative: bool = True,
+) -> Callable[[nn.Module], float]:
     """Network to minus its mean PSNR [dB], vacuum = 1, over the first batches of a series."""
     made = [Batch(*(part.to(device) for part in batches(number))) for number in range(count)]
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from insitu.counting.detector import Categorical
+from insitu.counting.categorical import Categorical
 from insitu.denoise import examples
 from insitu.denoise.examples import Batches, Pool, Summed, draw_pool
 from insitu.denoise.networks import BiasFreeCNN, BiasFreeUNet
@@ -26,9 +26,15 @@ LEARNED = replace(CONDITIONS, vibration=(0.1, 0.6))  # a little more than it is 
 UNET = {"channels": 40, "levels": 3, "blocks": [1, 1, 1, 2], "fold": 2, "windows": [32, 96]}
 IMAGES = 12_800
 SETTINGS = Settings(
-    steps=14_000, optimiser="muon", learning_rate=7e-3, warm_up=100, average=0.999, bfloat16=True,
-    validate_every=250, save_every=250,
-)  # fmt: skip
+    steps=14_000,
+    optimiser="muon",
+    learning_rate=7e-3,
+    warm_up=100,
+    average=0.999,
+    bfloat16=True,
+    validate_every=250,
+    save_every=250,
+)
 
 
 def shortened(settings: Settings, steps: int) -> Settings:
@@ -37,10 +43,17 @@ def shortened(settings: Settings, steps: int) -> Settings:
 
 
 def learn_pt_ceo2(
-    bank: Bank, settings: Settings = SETTINGS, *, seed: int = 0, images: int = IMAGES,
-    options: Mapping[str, Any] | None = None, pool: Pool | None = None,
-    checkpoint: Path | None = None, device: torch.device | str = "cpu", progress: bool = True,
-) -> Result:  # fmt: skip
+    bank: Bank,
+    settings: Settings = SETTINGS,
+    *,
+    seed: int = 0,
+    images: int = IMAGES,
+    options: Mapping[str, Any] | None = None,
+    pool: Pool | None = None,
+    checkpoint: Path | None = None,
+    device: torch.device | str = "cpu",
+    progress: bool = True,
+) -> Result:
     """Train the denoiser for all magnifications, doses and contrasts.
 
     Parameters
@@ -64,37 +77,56 @@ def learn_pt_ceo2(
     progress : bool
         Show bars.
     """
-    pool = pool or draw_pool(bank, "train", images, conditions=LEARNED, seed=1,
-                             progress=progress)  # fmt: skip
-    judged = draw_pool(bank, "validation", 96, size=128, conditions=CONDITIONS, seed=1,
-                       progress=False)  # fmt: skip
+    pool = pool or draw_pool(bank, "train", images, conditions=LEARNED, seed=1, progress=progress)
+    judged = draw_pool(
+        bank, "validation", 96, size=128, conditions=CONDITIONS, seed=1, progress=False
+    )
     network: nn.Module = checkpoints.seeded(BiasFreeUNet, seed, **(options or UNET))
     network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return train(
         network,
-        examples.loss_of(Batches(pool, images=8, dose=DOSES, seed=seed), examples.decibels,
-                         device),
+        examples.loss_of(Batches(pool, images=8, dose=DOSES, seed=seed), examples.decibels, device),
         examples.validation(Batches(judged, images=8, dose=DOSES, seed=7), 6, device),
-        settings, checkpoint=checkpoint, progress=progress,
-        about={"seed": seed, "images": len(pool.clean), "bank": len(bank),
-               "options": dict(options or UNET)},
-    )  # fmt: skip
+        settings,
+        checkpoint=checkpoint,
+        progress=progress,
+        about={
+            "seed": seed,
+            "images": len(pool.clean),
+            "bank": len(bank),
+            "options": dict(options or UNET),
+        },
+    )
 
 
 BF_CNN_PIXEL = 0.062  # [A]
 BF_CNN_CONDITIONS = Conditions(pixel_size=(BF_CNN_PIXEL, BF_CNN_PIXEL))
 BF_CNN_DOSES = (100.0, 100_000.0)  # [e-/A^2]; 0.4 to 400 electrons per pixel
 BF_CNN_SETTINGS = Settings(
-    steps=5_000, optimiser="muon", learning_rate=2e-3, warm_up=50, average=0.998, bfloat16=True,
-    validate_every=250, save_every=250,
-)  # fmt: skip
+    steps=5_000,
+    optimiser="muon",
+    learning_rate=2e-3,
+    warm_up=50,
+    average=0.998,
+    bfloat16=True,
+    validate_every=250,
+    save_every=250,
+)
 
 
 def learn_bf_cnn(
-    bank: Bank, detector: Categorical, settings: Settings = BF_CNN_SETTINGS, *, seed: int = 0,
-    images: int = 460, layers: int = 20, channels: int = 64, checkpoint: Path | None = None,
-    device: torch.device | str = "cpu", progress: bool = True,
-) -> Result:  # fmt: skip
+    bank: Bank,
+    detector: Categorical,
+    settings: Settings = BF_CNN_SETTINGS,
+    *,
+    seed: int = 0,
+    images: int = 460,
+    layers: int = 20,
+    channels: int = 64,
+    checkpoint: Path | None = None,
+    device: torch.device | str = "cpu",
+    progress: bool = True,
+) -> Result:
     """Train the first network for such movies: 460 images, 20 layers of 64 channels, L2 [1]_.
 
     Its dose was not told; here it is drawn evenly in its logarithm, and the squared error of
@@ -118,10 +150,11 @@ def learn_bf_cnn(
     .. [1] J. L. Vincent et al., Microsc. Microanal. 26 (S2), 2020.
     """
     drawn = [
-        draw_pool(bank, part, count, size=256, conditions=BF_CNN_CONDITIONS, seed=2,
-                  progress=progress)
+        draw_pool(
+            bank, part, count, size=256, conditions=BF_CNN_CONDITIONS, seed=2, progress=progress
+        )
         for part, count in (("train", images), ("validation", 16))
-    ]  # fmt: skip
+    ]
     pool = Pool(*(part[:images] for part in drawn[0]))
     batches = [
         Batches(p, images=n, size=size, dose=BF_CNN_DOSES, detectors=[Summed(detector)], seed=s)
@@ -133,24 +166,42 @@ def learn_bf_cnn(
         network,
         examples.loss_of(batches[0], examples.relative_squared, device),
         examples.validation(batches[1], 2, device),
-        settings, checkpoint=checkpoint, progress=progress,
-        about={"seed": seed, "images": images, "bank": len(bank), "layers": layers,
-               "channels": channels},
-    )  # fmt: skip
+        settings,
+        checkpoint=checkpoint,
+        progress=progress,
+        about={
+            "seed": seed,
+            "images": images,
+            "bank": len(bank),
+            "layers": layers,
+            "channels": channels,
+        },
+    )
 
 
 def save_denoiser(
-    path: Path, result: Result, settings: Settings, *, binned: bool,
-    pixel_size: tuple[float, float], dose: tuple[float, float], **provenance: Any,
-) -> Path:  # fmt: skip
+    path: Path,
+    result: Result,
+    settings: Settings,
+    *,
+    binned: bool,
+    pixel_size: tuple[float, float],
+    dose: tuple[float, float],
+    **provenance: Any,
+) -> Path:
     """Write a trained denoiser, in half precision, with all that is known of its making."""
     network: Any = result.network
     record = {
-        "network": type(network).__name__, "options": network.options, "binned": binned,
+        "network": type(network).__name__,
+        "options": network.options,
+        "binned": binned,
         "trained_for": {"pixel_size": list(pixel_size), "dose": list(dose)},
-        "settings": asdict(settings), "best_step": result.best_step, "history": result.history,
+        "settings": asdict(settings),
+        "best_step": result.best_step,
+        "history": result.history,
         "versions": {p: metadata.version(p) for p in ("abtem", "numpy", "torch")},
-        "licence": "CC-BY-4.0", **provenance,
-    }  # fmt: skip
+        "licence": "CC-BY-4.0",
+        **provenance,
+    }
     tensors = {k: v.half() for k, v in network.state_dict().items()}
     return checkpoints.save(path, tensors, record, readable=True)

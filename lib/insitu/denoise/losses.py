@@ -11,7 +11,8 @@ from torch import Tensor
 
 from insitu import InputError
 from insitu.counting import noise
-from insitu.counting.detector import Categorical, Poisson
+from insitu.counting.categorical import Categorical
+from insitu.counting.poisson import Poisson
 
 Measure = Callable[[Tensor, Tensor], Tensor]  # (counts, expected) to the loss of each pixel
 

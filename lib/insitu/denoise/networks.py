@@ -117,9 +117,14 @@ class BiasFreeUNet(nn.Module):
         if len(each) != levels + 1:
             raise InputError(f"blocks: got {len(each)} numbers, allowed are {levels + 1}")
         self.options = {
-            "channels": channels, "levels": levels, "blocks": each, "fold": fold,
-            "windows": list(windows), "inputs": inputs, "outputs": outputs,
-        }  # fmt: skip
+            "channels": channels,
+            "levels": levels,
+            "blocks": each,
+            "fold": fold,
+            "windows": list(windows),
+            "inputs": inputs,
+            "outputs": outputs,
+        }
         widths = [channels * min(2**level, 4) for level in range(levels + 1)]
         self.windows = list(windows)
         self.first = _convolution(fold**2 * (inputs + len(windows)), channels)

@@ -83,9 +83,13 @@ class Denoiser:
     binned: bool = True
 
     def __call__(
-        self, counts: ArrayLike | Tensor, pixel_size: float, *, tile: int | None = TILE,
+        self,
+        counts: ArrayLike | Tensor,
+        pixel_size: float,
+        *,
+        tile: int | None = TILE,
         progress: bool = False,
-    ) -> NDArray[np.float32]:  # fmt: skip
+    ) -> NDArray[np.float32]:
         """Denoise images or a movie.
 
         Of an image with more than 4 times the largest dose of the training, the counts minus the

@@ -142,13 +142,16 @@ class Surroundings:
         rows, columns = (torch.arange(n) for n in frame.shape)
         for y in range(cell):
             for x in range(cell):
-                hidden = [((place - first + half) % cell) <= 2 * half
-                          for place, first in ((rows, y), (columns, x))]  # fmt: skip
+                hidden = [
+                    ((place - first + half) % cell) <= 2 * half
+                    for place, first in ((rows, y), (columns, x))
+                ]
                 filled = torch.where(hidden[0][:, None] & hidden[1], beside, frame)
                 pictures = [
                     self._filter(image, side)[y::cell, x::cell]
-                    for image in (filled, (filled + 2 * beside) / 3) for side in self.windows
-                ]  # fmt: skip
+                    for image in (filled, (filled + 2 * beside) / 3)
+                    for side in self.windows
+                ]
                 answers[:, y::cell, x::cell] = torch.stack(pictures)
         return list(answers)
 
@@ -217,6 +220,13 @@ def _around(values: Tensor, reach: int) -> Tensor:
 
 FIVE = Surroundings(((-2,), (-1,), (1,), (2,)), windows=())  # what UDVD is shown
 FAR = Surroundings(
-    (*FIVE.groups, tuple(range(-12, -5)), tuple(range(6, 13)), tuple(range(-32, -12)),
-     tuple(range(13, 33))), filtered=(4, 6, 8), own=True,
-)  # fmt: skip
+    (
+        *FIVE.groups,
+        tuple(range(-12, -5)),
+        tuple(range(6, 13)),
+        tuple(range(-32, -12)),
+        tuple(range(13, 33)),
+    ),
+    filtered=(4, 6, 8),
+    own=True,
+)

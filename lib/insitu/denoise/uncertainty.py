@@ -79,8 +79,10 @@ def scale(
     sums = np.zeros((len(used), 3))
     for row, n in enumerate(used):
         t, f = frames[n], denoised[n].astype(np.float64)
-        sides = [np.asarray(movie[t - far : t - min(UNSEEN) + 1]),
-                 np.asarray(movie[t + min(UNSEEN) : t + far + 1])]  # fmt: skip
+        sides = [
+            np.asarray(movie[t - far : t - min(UNSEEN) + 1]),
+            np.asarray(movie[t + min(UNSEEN) : t + far + 1]),
+        ]
         before, after = (side.mean(0, dtype=np.float64) for side in sides)
         square = local_square(denoised[n : n + 1], begun[n : n + 1], width)[0]
         level = ndimage.gaussian_filter(f, 2 * width, mode="nearest")

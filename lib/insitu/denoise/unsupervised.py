@@ -28,9 +28,14 @@ NETWORKS: dict[str, type[nn.Module]] = {"UDVD": UDVD, "BlindVideoUNet": BlindVid
 MOVING = 0.3  # share of the training at least that is of blocks in which something moves
 OPTIONS = {"channels": 24, "levels": 2}
 SETTINGS = Settings(
-    steps=400, optimiser="muon", learning_rate=2e-3, warm_up=50, average=0.98, validate_every=50,
+    steps=400,
+    optimiser="muon",
+    learning_rate=2e-3,
+    warm_up=50,
+    average=0.98,
+    validate_every=50,
     save_every=50,
-)  # fmt: skip
+)
 
 
 @dataclass
@@ -59,9 +64,14 @@ class MovieDenoiser:
     least: float = 0.0
 
     def __call__(
-        self, movie: Frames, frames: Sequence[int] | None = None, *, symmetric: bool = False,
-        out: Any = None, progress: bool = True,
-    ) -> Any:  # fmt: skip
+        self,
+        movie: Frames,
+        frames: Sequence[int] | None = None,
+        *,
+        symmetric: bool = False,
+        out: Any = None,
+        progress: bool = True,
+    ) -> Any:
         """Predict every count of a movie; see `blindspot.denoise`.
 
         Returns
@@ -76,9 +86,15 @@ class MovieDenoiser:
             out = np.empty((len(chosen), rows, columns), np.float32)
         target = _Spread(out, self.factor, self.least)
         blindspot.denoise(
-            seen, self.network, self.surroundings, mean=self.mean, frames=chosen,
-            symmetric=symmetric, out=target, progress=progress,
-        )  # fmt: skip
+            seen,
+            self.network,
+            self.surroundings,
+            mean=self.mean,
+            frames=chosen,
+            symmetric=symmetric,
+            out=target,
+            progress=progress,
+        )
         return out
 
     def begun(self, movie: Frames, frames: Sequence[int]) -> NDArray[np.float32]:
@@ -104,13 +120,19 @@ class MovieDenoiser:
         """Write the network in half precision, with all that is known of its making."""
         network: Any = self.network
         record = {
-            "network": type(network).__name__, "options": network.options,
-            "surroundings": asdict(self.surroundings), "mean": self.mean, "factor": self.factor,
+            "network": type(network).__name__,
+            "options": network.options,
+            "surroundings": asdict(self.surroundings),
+            "mean": self.mean,
+            "factor": self.factor,
             "counts": self.least == 0.0,
-            "settings": asdict(settings), "best_step": result.best_step,
-            "history": result.history, "versions": {p: metadata.version(p) for p in ("torch",)},
-            "licence": "CC-BY-4.0", **provenance,
-        }  # fmt: skip
+            "settings": asdict(settings),
+            "best_step": result.best_step,
+            "history": result.history,
+            "versions": {p: metadata.version(p) for p in ("torch",)},
+            "licence": "CC-BY-4.0",
+            **provenance,
+        }
         tensors = {k: v.half() for k, v in network.state_dict().items()}
         return checkpoints.save(path, tensors, record, readable=True)
 
@@ -187,8 +209,10 @@ def checked(movie: Frames, factor: int = 1) -> tuple[losses.Measure, NDArray[Any
             "the least"
         )
     seen = Binned(movie, factor) if factor > 1 else movie
-    middle = [slice(max(0, n - k) // 2, max(0, n - k) // 2 + k)
-              for n, k in zip(seen.shape, (64, 512, 512), strict=True)]  # fmt: skip
+    middle = [
+        slice(max(0, n - k) // 2, max(0, n - k) // 2 + k)
+        for n, k in zip(seen.shape, (64, 512, 512), strict=True)
+    ]
     sample = np.asarray(seen[middle[0], middle[1], middle[2]])
     if not np.isfinite(sample).all():
         raise InputError("movie: it holds NaN or infinite values; replace or crop them")
@@ -207,13 +231,26 @@ def checked(movie: Frames, factor: int = 1) -> tuple[losses.Measure, NDArray[Any
 
 
 def learn_movie(
-    movie: Frames, settings: Settings = SETTINGS, *, surroundings: Surroundings = FAR,
-    network: str = "BlindVideoUNet", options: Mapping[str, Any] | None = None, factor: int = 1,
-    blind: int = 0, seed: int = 0, batch: int = 8, side: int = 96, squares: bool = False,
-    judged: int = 16, megabytes: float = 300.0, start: MovieDenoiser | None = None,
-    checkpoint: Path | None = None, device: torch.device | str = "cpu",
-    watch: Callable[[MovieDenoiser], None] | None = None, progress: bool = True,
-) -> tuple[MovieDenoiser, Result]:  # fmt: skip
+    movie: Frames,
+    settings: Settings = SETTINGS,
+    *,
+    surroundings: Surroundings = FAR,
+    network: str = "BlindVideoUNet",
+    options: Mapping[str, Any] | None = None,
+    factor: int = 1,
+    blind: int = 0,
+    seed: int = 0,
+    batch: int = 8,
+    side: int = 96,
+    squares: bool = False,
+    judged: int = 16,
+    megabytes: float = 300.0,
+    start: MovieDenoiser | None = None,
+    checkpoint: Path | None = None,
+    device: torch.device | str = "cpu",
+    watch: Callable[[MovieDenoiser], None] | None = None,
+    progress: bool = True,
+) -> tuple[MovieDenoiser, Result]:
     """Train a denoiser on a movie and nothing else.
 
     Parameters
@@ -277,8 +314,9 @@ def learn_movie(
         windows = tuple(sorted({min(w, widest) for w in surroundings.windows}))
         shown = replace(surroundings, windows=windows, blind=blind)
     if start is not None and (shown.others, blind) != (
-        start.surroundings.others, cast("Any", start.network).blind
-    ):  # fmt: skip
+        start.surroundings.others,
+        cast("Any", start.network).blind,
+    ):
         raise InputError(
             f"start: it hides {cast('Any', start.network).blind} pixels across and filters in "
             f"windows of {start.surroundings.windows}; this movie asks for {blind} and has frames "
@@ -296,8 +334,13 @@ def learn_movie(
             blocks.chances = torch.where(moving, MOVING / share, (1 - MOVING) / (1 - share))
     given: dict[str, Any] = {"blind": blind, **(options or {})}
     if network != "UDVD":
-        given = {"others": shown.others, "own": shown.filtered_own, "averaged": shown.averaged,
-                 **OPTIONS, **given}  # fmt: skip
+        given = {
+            "others": shown.others,
+            "own": shown.filtered_own,
+            "averaged": shown.averaged,
+            **OPTIONS,
+            **given,
+        }
     untrained = checkpoints.seeded(NETWORKS[network], seed, **given).to(device)
     if start is not None:
         untrained.load_state_dict(start.network.state_dict())
@@ -310,14 +353,32 @@ def learn_movie(
     if start is not None:
         origin["start"] = _digest(*(w.detach().cpu() for w in start.network.parameters()))
     result = blindspot.learn(
-        untrained, blocks, settings, measure=measure, batch=batch, side=side, seed=seed,
-        judged=judged, checkpoint=checkpoint, progress=progress,
+        untrained,
+        blocks,
+        settings,
+        measure=measure,
+        batch=batch,
+        side=side,
+        seed=seed,
+        judged=judged,
+        checkpoint=checkpoint,
+        progress=progress,
         watch=None if watch is None else lambda part: watch(whole(part)),
-        about={"seed": seed, "network": network, "options": given, "shape": list(seen.shape),
-               "mean": blocks.mean, "surroundings": json.loads(json.dumps(asdict(shown))),
-               "batch": batch, "side": side, "squares": squares, "factor": factor,
-               "movie": _digest(sample), **origin},
-    )  # fmt: skip
+        about={
+            "seed": seed,
+            "network": network,
+            "options": given,
+            "shape": list(seen.shape),
+            "mean": blocks.mean,
+            "surroundings": json.loads(json.dumps(asdict(shown))),
+            "batch": batch,
+            "side": side,
+            "squares": squares,
+            "factor": factor,
+            "movie": _digest(sample),
+            **origin,
+        },
+    )
     return whole(result.network), result
 
 

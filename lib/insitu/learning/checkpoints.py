@@ -29,9 +29,12 @@ def find(name: str | Path) -> Path:
 
 
 def save(
-    path: Path | str, tensors: Mapping[str, Tensor], record: Mapping[str, Any], *,
+    path: Path | str,
+    tensors: Mapping[str, Tensor],
+    record: Mapping[str, Any],
+    *,
     readable: bool = False,
-) -> Path:  # fmt: skip
+) -> Path:
     """Write tensors and their record under a temporary name, and rename it.
 
     Parameters

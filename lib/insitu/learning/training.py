@@ -87,9 +87,15 @@ def train(
     average = copy.deepcopy(network)
     best = copy.deepcopy(network)
     state: dict[str, Any] = {
-        "step": 0, "seconds": 0.0, "best": math.inf, "best_step": 0, "history": [], "recent": [],
-        "settings": vars(settings).copy(), "about": dict(about or {}),
-    }  # fmt: skip
+        "step": 0,
+        "seconds": 0.0,
+        "best": math.inf,
+        "best_step": 0,
+        "history": [],
+        "recent": [],
+        "settings": vars(settings).copy(),
+        "about": dict(about or {}),
+    }
     models = {"network": network, "average": average, "best": best}
     if checkpoint is not None and checkpoint.is_file():
         state = _resume(checkpoint, models, optimiser, state)
@@ -122,9 +128,14 @@ def train(
             if not math.isfinite(score):
                 raise InputError(f"training: the validation gave {score} at step {done}")
             seconds = time.perf_counter() - begin
-            state["history"].append({"step": done, "seconds": round(seconds, 2),
-                                     "training": sum(recent) / len(recent),
-                                     "validation": score})  # fmt: skip
+            state["history"].append(
+                {
+                    "step": done,
+                    "seconds": round(seconds, 2),
+                    "training": sum(recent) / len(recent),
+                    "validation": score,
+                }
+            )
             recent.clear()
             if score < state["best"]:
                 state["best"], state["best_step"] = score, done
@@ -207,9 +218,11 @@ def _keep(
 
 
 def _resume(
-    path: Path, models: dict[str, nn.Module], optimiser: torch.optim.Optimizer,
+    path: Path,
+    models: dict[str, nn.Module],
+    optimiser: torch.optim.Optimizer,
     fresh: Mapping[str, Any],
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     tensors, record = checkpoints.load(path)
     state = dict(record.get("run", {}))
     if any(state.get(key) != fresh[key] for key in ("settings", "about")):

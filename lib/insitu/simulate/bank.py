@@ -23,7 +23,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from insitu import InputError
-from insitu.counting.detector import Poisson
+from insitu.counting.poisson import Poisson
 from insitu.simulate import specimens
 from insitu.simulate.imaging import Optics, image
 from insitu.simulate.specimens import Recipe
@@ -120,9 +120,13 @@ def make_bank(path: Path | str, count: int, *, seed: int = 0, workers: int | Non
         raise InputError(f"{parent}: the bank needs {need / 1e6:.0f} MB, less are free")
     about = {
         "what": "electron waves behind Pt on CeO2, coefficients within the aperture, x 256",
-        "seed": seed, "extent": [width, width], "energy": 300e3, "semiangle_mrad": SEMIANGLE,
-        "recipes": [asdict(r) for r in recipes], "licence": "CC-BY-4.0",
-    }  # fmt: skip
+        "seed": seed,
+        "extent": [width, width],
+        "energy": 300e3,
+        "semiangle_mrad": SEMIANGLE,
+        "recipes": [asdict(r) for r in recipes],
+        "licence": "CC-BY-4.0",
+    }
     about = json.loads(json.dumps(about))
     try:
         if unfinished.exists():
@@ -133,8 +137,9 @@ def make_bank(path: Path | str, count: int, *, seed: int = 0, workers: int | Non
                 raise InputError(f"{unfinished} belongs to another bank; remove it")
         else:
             store = zarr.create_group(unfinished, attributes=about)
-            store.create_array("waves", shape=(count, 2, side, side), chunks=(1, 2, side, side),
-                               dtype="float16")  # fmt: skip
+            store.create_array(
+                "waves", shape=(count, 2, side, side), chunks=(1, 2, side, side), dtype="float16"
+            )
             store.create_array("done", shape=(count,), chunks=(count,), dtype="bool")
         _fill(store, recipes, workers)
         unfinished.replace(path)
@@ -283,8 +288,15 @@ def sample(
         -(torch.cos(turn) * aim_x - torch.sin(turn) * aim_y),
     )
     points = int(rng.choice(np.asarray(conditions.focal_points)))
-    clean = image(bank.wave(structure), optics, pixel_size=pixel_size, shape=(size, size),
-                  rotation=rotation, shift=shift, focal_points=points).clamp_(min=0)  # fmt: skip
+    clean = image(
+        bank.wave(structure),
+        optics,
+        pixel_size=pixel_size,
+        shape=(size, size),
+        rotation=rotation,
+        shift=shift,
+        focal_points=points,
+    ).clamp_(min=0)
     low, high = np.log(conditions.vacuum)
     vacuum = torch.exp(draw((low, high)))
     expected = clean * vacuum[:, None, None]

@@ -141,10 +141,12 @@ def _focal_settings(optics: Optics, points: int) -> list[tuple[float, Optics]]:
     nodes, weights = np.polynomial.hermite.hermgauss(points)
     sharp = replace(optics, focal_spread=0.0)
     return [
-        (float(w) / np.sqrt(np.pi),
-         replace(sharp, defocus=optics.defocus + float(x) * optics.focal_spread))
+        (
+            float(w) / np.sqrt(np.pi),
+            replace(sharp, defocus=optics.defocus + float(x) * optics.focal_spread),
+        )
         for x, w in zip(nodes, weights, strict=True)
-    ]  # fmt: skip
+    ]
 
 
 def _intensity_spectrum(wave: Wave, optics: Optics, limit: float, held: float) -> Tensor:
@@ -152,8 +154,10 @@ def _intensity_spectrum(wave: Wave, optics: Optics, limit: float, held: float) -
     values = wave.values
     waves = torch.fft.fft2(values, norm="forward")
     steps = [1 / length for length in wave.extent]
-    ky, kx = (_wave_frequencies(n, s, values.device)
-              for n, s in zip(values.shape[-2:], steps, strict=True))  # fmt: skip
+    ky, kx = (
+        _wave_frequencies(n, s, values.device)
+        for n, s in zip(values.shape[-2:], steps, strict=True)
+    )
     mesh = torch.meshgrid(ky, kx, indexing="ij")
     radius = torch.hypot(*mesh)
     chosen = radius < limit + max(steps)

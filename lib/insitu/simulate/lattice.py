@@ -26,8 +26,12 @@ CUBE = [(1, 0, 0), (0, 1, 0), (0, 0, 1), (-1, 0, 0), (0, -1, 0), (0, 0, -1)]  # 
 def oriented(name: str, parameter: float) -> Atoms:
     """One orthogonal cell of Pt or CeO2 with [11-2], [111] and [1-10] along x, y and z."""
     kind = {"Pt": "fcc", "CeO2": "fluorite"}[name]
-    cell = ase.build.cut(ase.build.bulk(name, kind, a=parameter, cubic=True),
-                         a=(0.5, -0.5, 0), b=(0.5, 0.5, -1), c=(1, 1, 1))  # fmt: skip
+    cell = ase.build.cut(
+        ase.build.bulk(name, kind, a=parameter, cubic=True),
+        a=(0.5, -0.5, 0),
+        b=(0.5, 0.5, -1),
+        c=(1, 1, 1),
+    )
     return Atoms(
         cell.get_chemical_symbols(),
         scaled_positions=cell.get_scaled_positions()[:, [1, 2, 0]],

@@ -31,19 +31,27 @@ def save(movie: Movie, path: Path | str) -> Path:
     unfinished = path.with_name(f".part-{path.name}")
     shutil.rmtree(unfinished, ignore_errors=True)
     arrays: dict[str, NDArray[Any]] = {
-        "counts": movie.counts, "exposures": movie.exposures, "weights": movie.weights,
-        "drift": movie.drift, "angles": movie.angles,
-    }  # fmt: skip
+        "counts": movie.counts,
+        "exposures": movie.exposures,
+        "weights": movie.weights,
+        "drift": movie.drift,
+        "angles": movie.angles,
+    }
     arrays |= {f"columns/{name}": movie.columns[name] for name, _ in COLUMN_FIELDS}
     packing = BloscCodec(cname="zstd", clevel=9, shuffle="bitshuffle")
     try:
         about = {
             "what": "simulated in situ movie of Pt on CeO2, electron counts, with its truth",
-            "plan": asdict(movie.plan), "extent_angstrom": movie.extent, "events": movie.events,
-            "axes": {"counts": ["time", "y", "x"], "scale": [1 / movie.plan.rate,
-                     movie.plan.pixel_size, movie.plan.pixel_size], "units": ["s", "A", "A"]},
+            "plan": asdict(movie.plan),
+            "extent_angstrom": movie.extent,
+            "events": movie.events,
+            "axes": {
+                "counts": ["time", "y", "x"],
+                "scale": [1 / movie.plan.rate, movie.plan.pixel_size, movie.plan.pixel_size],
+                "units": ["s", "A", "A"],
+            },
             "licence": "CC-BY-4.0",
-        }  # fmt: skip
+        }
         group = zarr.create_group(unfinished, attributes=json.loads(json.dumps(about)))
         for name, array in arrays.items():
             chunks = (min(64, len(array)), *array.shape[1:]) if name == "counts" else array.shape
@@ -80,10 +88,16 @@ def load(path: Path | str) -> Movie:
         for name, values in parts.items():
             columns[name] = values
         return Movie(
-            plan, counts, group["exposures"][:], float(about["extent_angstrom"]),
-            group["weights"][:], group["drift"][:], group["angles"][:], columns,
+            plan,
+            counts,
+            group["exposures"][:],
+            float(about["extent_angstrom"]),
+            group["weights"][:],
+            group["drift"][:],
+            group["angles"][:],
+            columns,
             list(about["events"]),
-        )  # fmt: skip
+        )
     except (KeyError, TypeError) as error:
         raise InputError(f"{path} is no movie of ours ({error})") from None
 
@@ -93,10 +107,27 @@ def to_hyperspy(movie: Movie) -> Any:
     import hyperspy.api as hs  # takes seconds
 
     plan = movie.plan
-    axes = [{"name": "time", "scale": 1 / plan.rate, "offset": 0.0, "units": "s",
-             "size": plan.frames, "navigate": True}]  # fmt: skip
-    axes += [{"name": name, "scale": plan.pixel_size, "offset": 0.0, "units": "\u00c5",
-              "size": plan.size, "navigate": False} for name in ("y", "x")]  # fmt: skip
+    axes = [
+        {
+            "name": "time",
+            "scale": 1 / plan.rate,
+            "offset": 0.0,
+            "units": "s",
+            "size": plan.frames,
+            "navigate": True,
+        }
+    ]
+    axes += [
+        {
+            "name": name,
+            "scale": plan.pixel_size,
+            "offset": 0.0,
+            "units": "\u00c5",
+            "size": plan.size,
+            "navigate": False,
+        }
+        for name in ("y", "x")
+    ]
     signal = hs.signals.Signal2D(movie.counts, axes=axes)
     signal.metadata.General.title = "simulated in situ movie of Pt on CeO2"
     signal.metadata.add_dictionary({"Simulation": {"plan": asdict(plan)}})

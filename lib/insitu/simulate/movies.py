@@ -19,15 +19,23 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from insitu import InputError
-from insitu.counting.detector import Categorical, Poisson
+from insitu.counting.categorical import Categorical
+from insitu.counting.poisson import Poisson
 from insitu.simulate import scenes, specimens
 from insitu.simulate.imaging import Optics, image
 from insitu.simulate.resampling import resample
 from insitu.simulate.waves import exit_wave, in_order
 
 _GRID = 300  # pixels of an exposure's image across the cell: 0.22 A, below half of 0.48 A
-COLUMN_FIELDS = [("exposure", "i4"), ("specimen", "i4"), ("label", "i4"), ("x", "f4"), ("y", "f4"),
-           ("atoms", "i4"), ("surface", "?")]  # fmt: skip
+COLUMN_FIELDS = [
+    ("exposure", "i4"),
+    ("specimen", "i4"),
+    ("label", "i4"),
+    ("x", "f4"),
+    ("y", "f4"),
+    ("atoms", "i4"),
+    ("surface", "?"),
+]
 
 
 @dataclass(frozen=True)
@@ -54,10 +62,17 @@ class Plan:
 
     def __post_init__(self) -> None:
         limits = {
-            "frames": (1, 100_000), "size": (16, 4096), "pixel_size": (0.02, 1), "rate": (0.1, 1e5),
-            "dose": (0.01, 1e5), "turn": (-20, 20), "samples": (1, 100), "drift": (0, 1000),
-            "jitter": (0, 10), "defocus": (-5000, 5000),
-        }  # fmt: skip
+            "frames": (1, 100_000),
+            "size": (16, 4096),
+            "pixel_size": (0.02, 1),
+            "rate": (0.1, 1e5),
+            "dose": (0.01, 1e5),
+            "turn": (-20, 20),
+            "samples": (1, 100),
+            "drift": (0, 1000),
+            "jitter": (0, 10),
+            "defocus": (-5000, 5000),
+        }
         for name, (low, high) in limits.items():
             value = getattr(self, name)
             if not low <= value <= high:
@@ -97,8 +112,13 @@ class Movie(NamedTuple):
     def clean(self, start: int = 0, stop: int | None = None) -> NDArray[np.float32]:
         """Clean frames, (t, y, x), relative to vacuum = 1."""
         which = np.arange(len(self.weights))[start:stop]
-        return _frames(self.plan, torch.from_numpy(self.exposures.astype(np.float32)), self.extent,
-                       self.weights[which], self.drift[which]).numpy()  # fmt: skip
+        return _frames(
+            self.plan,
+            torch.from_numpy(self.exposures.astype(np.float32)),
+            self.extent,
+            self.weights[which],
+            self.drift[which],
+        ).numpy()
 
     def truth(self, frame: int) -> NDArray[Any]:
         """Columns of platinum seen in a frame.
@@ -201,11 +221,24 @@ def make_movie(plan: Plan, *, workers: int | None = None) -> Movie:
     counts = counts.astype(np.uint8 if counts.max() < 256 else np.uint16)
     angle = np.array([np.mean(e.angles) for e in scene.exposures])
     return Movie(
-        plan, counts, exposures, extent, scene.weights, drift,
-        (scene.weights @ angle).astype(np.float32), _columns(scene),
-        [{"kind": e.kind, "start": float(e.start), "end": float(e.end),
-          "columns": [int(c) for c in e.columns]} for e in scene.events],
-    )  # fmt: skip
+        plan,
+        counts,
+        exposures,
+        extent,
+        scene.weights,
+        drift,
+        (scene.weights @ angle).astype(np.float32),
+        _columns(scene),
+        [
+            {
+                "kind": e.kind,
+                "start": float(e.start),
+                "end": float(e.end),
+                "columns": [int(c) for c in e.columns],
+            }
+            for e in scene.events
+        ],
+    )
 
 
 @lru_cache(maxsize=4)
@@ -215,17 +248,24 @@ def _scene(plan: Plan) -> scenes.Scene:
             plan.frames, change=plan.event, samples=plan.samples, seed=plan.seed
         )
     return scenes.turning_particle(
-        plan.frames, diameter=plan.diameter, turn=plan.turn, start=plan.event,
-        duration=plan.duration, hops=list(plan.hops), samples=plan.samples, seed=plan.seed,
-    )  # fmt: skip
+        plan.frames,
+        diameter=plan.diameter,
+        turn=plan.turn,
+        start=plan.event,
+        duration=plan.duration,
+        hops=list(plan.hops),
+        samples=plan.samples,
+        seed=plan.seed,
+    )
 
 
 def _picture(specimen: Atoms, defocus: float) -> NDArray[np.float32]:
     """Clean image of the whole field."""
     wave = exit_wave(specimen, pixels=648)  # 0.1 A
     step = wave.extent[0] / _GRID
-    shown = image(wave, Optics(defocus=defocus), pixel_size=step, shape=(_GRID, _GRID),
-                  focal_points=9)  # fmt: skip
+    shown = image(
+        wave, Optics(defocus=defocus), pixel_size=step, shape=(_GRID, _GRID), focal_points=9
+    )
     return np.asarray(shown[0].numpy())
 
 
@@ -235,8 +275,13 @@ def _frames(
     """Clean frames from the exposures' images."""
     mixed = torch.einsum("tn,nyx->tyx", torch.from_numpy(weights), exposures)
     shift = (torch.from_numpy(drift[:, 0].copy()), torch.from_numpy(drift[:, 1].copy()))
-    return resample(mixed, (extent, extent), pixel_size=plan.pixel_size,
-                    shape=(plan.size, plan.size), shift=shift)  # fmt: skip
+    return resample(
+        mixed,
+        (extent, extent),
+        pixel_size=plan.pixel_size,
+        shape=(plan.size, plan.size),
+        shift=shift,
+    )
 
 
 def _columns(scene: scenes.Scene) -> NDArray[Any]:

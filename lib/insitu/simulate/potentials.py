@@ -73,9 +73,13 @@ class StructureFactorProjection(FieldIntegrator):
         return potential
 
     def _factor(
-        self, symbol: str, kx: NDArray[Any], ky: NDArray[Any], gpts: tuple[int, int],
+        self,
+        symbol: str,
+        kx: NDArray[Any],
+        ky: NDArray[Any],
+        gpts: tuple[int, int],
         sampling: tuple[float, float],
-    ) -> NDArray[np.float32]:  # fmt: skip
+    ) -> NDArray[np.float32]:
         key = (symbol, tuple(gpts), tuple(sampling))
         if key not in self._factors:
             square = kx[:, None] ** 2 + ky**2

@@ -23,16 +23,22 @@ def resample(
 ) -> Tensor:
     """Bring images of a whole periodic field, (n, y, x), to other pixels; see `image`."""
     spectrum = torch.fft.rfft2(images, norm="forward")
-    reach = [min(int(0.5 / pixel_size * length), (n - 1) // 2)
-             for n, length in zip(images.shape[-2:], extent, strict=True)]  # fmt: skip
+    reach = [
+        min(int(0.5 / pixel_size * length), (n - 1) // 2)
+        for n, length in zip(images.shape[-2:], extent, strict=True)
+    ]
     spectrum = centred(spectrum, reach)
     return sampled(spectrum, extent, [pixel_size] * 2, list(shape), rotation, shift)
 
 
 def sampled(
-    spectrum: Tensor, extent: tuple[float, float], steps: list[float], sides: list[int],
-    rotation: float | Tensor, shift: tuple[float | Tensor, float | Tensor],
-) -> Tensor:  # fmt: skip
+    spectrum: Tensor,
+    extent: tuple[float, float],
+    steps: list[float],
+    sides: list[int],
+    rotation: float | Tensor,
+    shift: tuple[float | Tensor, float | Tensor],
+) -> Tensor:
     """Evaluate a centred half spectrum on a grid of pixels in the middle of the field."""
     device = spectrum.device
     rows, columns = (
@@ -60,17 +66,24 @@ def _at_grid(spectrum: Tensor, extent: tuple[float, float], y: Tensor, x: Tensor
     n_y, n_x = spectrum.shape[-2:]
     fy = (torch.arange(n_y, device=y.device, dtype=torch.float64) - n_y // 2) / extent[0]
     fx = torch.arange(n_x, device=x.device, dtype=torch.float64) / extent[1]
-    ey, ex = (torch.exp(2j * torch.pi * p[..., None].double() * f).to(torch.complex64)
-              for p, f in ((y, fy), (x, fx)))  # fmt: skip
+    ey, ex = (
+        torch.exp(2j * torch.pi * p[..., None].double() * f).to(torch.complex64)
+        for p, f in ((y, fy), (x, fx))
+    )
     ex = ex * torch.where(fx > 0, 2.0, 1.0)  # for the conjugate half
     half = torch.matmul(ey, spectrum)
     return torch.matmul(half.real, ex.real.mT) - torch.matmul(half.imag, ex.imag.mT)
 
 
 def _at_turned_grid(
-    spectrum: Tensor, extent: tuple[float, float], rows: Tensor, columns: Tensor,
-    middle: list[float], offsets: list[Tensor], turn: Tensor,
-) -> Tensor:  # fmt: skip
+    spectrum: Tensor,
+    extent: tuple[float, float],
+    rows: Tensor,
+    columns: Tensor,
+    middle: list[float],
+    offsets: list[Tensor],
+    turn: Tensor,
+) -> Tensor:
     """Evaluate at the points of a turned grid: cubic B-splines on a finer one, [1]_.
 
     .. [1] P. Thevenaz, T. Blu, M. Unser, IEEE Trans. Med. Imaging 19 (2000) 739. The splines'
@@ -82,8 +95,10 @@ def _at_turned_grid(
     full[:, : reach[0] + 1, : reach[1] + 1] = spectrum[:, reach[0] :]
     if reach[0]:
         full[:, -reach[0] :, : reach[1] + 1] = spectrum[:, : reach[0]]
-    smooth = [(2 + torch.cos(2 * torch.pi * torch.arange(k, device=full.device) / m)) / 3
-              for k, m in zip(full.shape[-2:], fine, strict=True)]  # fmt: skip
+    smooth = [
+        (2 + torch.cos(2 * torch.pi * torch.arange(k, device=full.device) / m)) / 3
+        for k, m in zip(full.shape[-2:], fine, strict=True)
+    ]
     dense = torch.fft.irfft2(full / (smooth[0][:, None] * smooth[1]), s=fine, norm="forward")
     pad = 3  # the field repeats itself
     dense = functional.pad(dense[:, None], (pad, pad, pad, pad), mode="circular")
@@ -103,9 +118,10 @@ def _at_turned_grid(
                 dim=-1,
             )
             part = functional.grid_sample(
-                dense.expand(images, -1, -1, -1), grid.expand(images, -1, -1, -1),
+                dense.expand(images, -1, -1, -1),
+                grid.expand(images, -1, -1, -1),
                 align_corners=False,
-            )  # fmt: skip
+            )
             total = total + weight_y * weight_x * part[:, 0]
     assert isinstance(total, Tensor)
     return total

@@ -137,9 +137,16 @@ def facet_columns(body: Particle, gone: list[int], layer: int) -> list[int]:
 
 
 def turning_particle(
-    frames: int, *, diameter: float, turn: float, start: int, duration: int,
-    hops: list[tuple[float, float]], samples: int, seed: int,
-) -> Scene:  # fmt: skip
+    frames: int,
+    *,
+    diameter: float,
+    turn: float,
+    start: int,
+    duration: int,
+    hops: list[tuple[float, float]],
+    samples: int,
+    seed: int,
+) -> Scene:
     """Make the scene `turn`.
 
     Parameters
@@ -230,9 +237,13 @@ def turning_particle(
 
 
 def migrating(
-    body: Particle, edge: list[int], first: list[int], second: list[int], time: float,
+    body: Particle,
+    edge: list[int],
+    first: list[int],
+    second: list[int],
+    time: float,
     rng: np.random.Generator,
-) -> Particle:  # fmt: skip
+) -> Particle:
     """The particle at one moment of the event; `time` runs from 0 to 1.
 
     Up to 0.3 the columns of the edge leave it, up to 0.75 they are a double layer, two thirds of

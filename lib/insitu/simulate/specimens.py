@@ -66,10 +66,16 @@ class Recipe:
 
     def __post_init__(self) -> None:
         limits = {
-            "diameter": (8, 100), "truncation": (0.8, 1.74), "sunk": (0, 0.95),
-            "roughness": (0, 0.3), "thickness": (REPEAT, 500), "trilayers": (1, 40),
-            "oxygen_vacancies": (0, 100), "cerium_vacancies": (0, 100), "field": (15, 500),
-        }  # fmt: skip
+            "diameter": (8, 100),
+            "truncation": (0.8, 1.74),
+            "sunk": (0, 0.95),
+            "roughness": (0, 0.3),
+            "thickness": (REPEAT, 500),
+            "trilayers": (1, 40),
+            "oxygen_vacancies": (0, 100),
+            "cerium_vacancies": (0, 100),
+            "field": (15, 500),
+        }
         for name, (low, high) in limits.items():
             value = getattr(self, name)
             if not low <= value <= high:
@@ -190,8 +196,15 @@ def ceria(recipe: Recipe, rng: np.random.Generator) -> tuple[Atoms, list[dict[st
             raise InputError(f"{name}: got {count}, a column has {len(members)} atoms")
         gone += list(rng.choice(members, count, replace=False))
         x, height = slab.positions[members[0], :2]
-        missing.append({"symbol": symbol, "x": float(x), "height": float(height),
-                        "atoms": len(members), "missing": count})  # fmt: skip
+        missing.append(
+            {
+                "symbol": symbol,
+                "x": float(x),
+                "height": float(height),
+                "atoms": len(members),
+                "missing": count,
+            }
+        )
     del slab[gone]
     return slab, missing
 

@@ -56,9 +56,14 @@ def fresh_specimens(count: int, *, seed: int = 0) -> list[Specimen]:
 
 
 def view(
-    of: Specimen, optics: Optics, *, pixel_size: float = 0.062, size: int = 400,
-    focal_points: int = 9, centre: NDArray[np.float64] | None = None,
-) -> View:  # fmt: skip
+    of: Specimen,
+    optics: Optics,
+    *,
+    pixel_size: float = 0.062,
+    size: int = 400,
+    focal_points: int = 9,
+    centre: NDArray[np.float64] | None = None,
+) -> View:
     """Take a clean image, with the particle in its middle.
 
     Parameters
@@ -79,8 +84,14 @@ def view(
     metal = np.asarray([s in ("Pt", "Au") for s in of.atoms.get_chemical_symbols()])
     middle = of.atoms.positions[metal, 1::-1].mean(0) if centre is None else centre
     shift = [length / 2 - m for length, m in zip(of.wave.extent, middle, strict=True)]
-    clean = image(of.wave, optics, pixel_size=pixel_size, shape=(size, size),
-                  shift=(shift[0], shift[1]), focal_points=focal_points)  # fmt: skip
+    clean = image(
+        of.wave,
+        optics,
+        pixel_size=pixel_size,
+        shape=(size, size),
+        shift=(shift[0], shift[1]),
+        focal_points=focal_points,
+    )
     positions, platinum, surface, atoms = _columns(of.atoms)
     corner = [(length - size * pixel_size) / 2 for length in of.wave.extent]
     places = positions + np.array(shift) - corner
@@ -88,8 +99,14 @@ def view(
     extent = np.array(of.wave.extent)
     places = (places + corner) % extent - corner
     inside = ((places >= 0) & (places <= (size - 1) * pixel_size)).all(1)
-    return View(clean[0].clamp(min=0).numpy(), pixel_size, places[inside], platinum[inside],
-                surface[inside], atoms[inside])  # fmt: skip
+    return View(
+        clean[0].clamp(min=0).numpy(),
+        pixel_size,
+        places[inside],
+        platinum[inside],
+        surface[inside],
+        atoms[inside],
+    )
 
 
 def views(of: Sequence[Specimen], defocus: float, **options: Any) -> list[View]:

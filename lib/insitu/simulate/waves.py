@@ -100,9 +100,11 @@ def exit_wave(
     import abtem  # takes seconds, and is not needed to use a wave that exists
 
     for name, value, low, high in (
-        ("pixels", pixels, 32, 8192), ("slice_thickness", slice_thickness, 0.1, 20.0),
-        ("phonons", phonons, 1, 1000), ("energy", energy, 1e4, 2e6),
-    ):  # fmt: skip
+        ("pixels", pixels, 32, 8192),
+        ("slice_thickness", slice_thickness, 0.1, 20.0),
+        ("phonons", phonons, 1, 1000),
+        ("energy", energy, 1e4, 2e6),
+    ):
         if not low <= value <= high:
             raise InputError(f"{name}: got {value:g}, allowed is {low:g} to {high:g}")
     if thermal not in ("envelope", "phonons", "none"):
@@ -115,8 +117,9 @@ def exit_wave(
             f"wave needs 0.25 A or less, take {int(np.ceil(max(width, height) / 0.2))} pixels"
         )
     displaced = phonons if thermal == "phonons" else 0
-    potential = _potential(specimen, sampling, slice_thickness, thermal == "envelope",
-                           displaced, seed, device)  # fmt: skip
+    potential = _potential(
+        specimen, sampling, slice_thickness, thermal == "envelope", displaced, seed, device
+    )
     # unmeasured plans give the same bits every time; powers of two would make them slow
     abtem.config.set({"fftw.planning_effort": "FFTW_ESTIMATE"})
     wave: Any = abtem.PlaneWave(energy=energy, device=device).multislice(potential)
@@ -134,9 +137,14 @@ def projected_potential(specimen: Atoms, *, sampling: float = 0.1) -> NDArray[np
 
 
 def _potential(
-    specimen: Atoms, sampling: float, slice_thickness: float, smeared: bool, phonons: int,
-    seed: int, device: str,
-) -> Any:  # fmt: skip
+    specimen: Atoms,
+    sampling: float,
+    slice_thickness: float,
+    smeared: bool,
+    phonons: int,
+    seed: int,
+    device: str,
+) -> Any:
     """The potential that abTEM slices, periodic across the beam."""
     import abtem
     from abtem.parametrizations import LobatoParametrization

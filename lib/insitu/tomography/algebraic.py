@@ -42,9 +42,12 @@ def fbp(angles: ArrayLike, projections: Array) -> Array:
 
 
 def sirt(
-    matrix: sparse.csr_array, projections: Array, *, iterations: int = 50,
+    matrix: sparse.csr_array,
+    projections: Array,
+    *,
+    iterations: int = 50,
     start: Array | None = None,
-) -> Array:  # fmt: skip
+) -> Array:
     """Simultaneous iterations, u += C A^T R (p - A u), kept at 0 or above {cite}`gilbert1972`.
 
     R and C hold one over the sums of the rows and of the columns of A.
@@ -75,9 +78,13 @@ def em(matrix: sparse.csr_array, projections: Array, *, iterations: int = 30) ->
 
 
 def tv(
-    matrix: sparse.csr_array, projections: Array, *, strength: float, iterations: int = 100,
+    matrix: sparse.csr_array,
+    projections: Array,
+    *,
+    strength: float,
+    iterations: int = 100,
     start: Array | None = None,
-) -> Array:  # fmt: skip
+) -> Array:
     """Total variation, min |A u - p|^2 / 2 + strength TV(u) with u >= 0, by primal and dual steps.
 
     The steps are scaled by the sums of rows and columns {cite}`pock2011`.
@@ -103,9 +110,14 @@ def tv(
 
 
 def moving_window(
-    angles: ArrayLike, projections: Array, times: ArrayLike, *, reach: int, method: Method,
+    angles: ArrayLike,
+    projections: Array,
+    times: ArrayLike,
+    *,
+    reach: int,
+    method: Method,
     moments: ArrayLike | None = None,
-) -> Array:  # fmt: skip
+) -> Array:
     """Reconstruct every moment from the `reach` projections before it and after it.
 
     Parameters
@@ -139,9 +151,15 @@ def moving_window(
 
 
 def low_rank(
-    angles: ArrayLike, projections: Array, times: ArrayLike, *, rank: int, iterations: int = 20,
-    rounds: int = 3, smooth: float = 1e-3,
-) -> Array:  # fmt: skip
+    angles: ArrayLike,
+    projections: Array,
+    times: ArrayLike,
+    *,
+    rank: int,
+    iterations: int = 20,
+    rounds: int = 3,
+    smooth: float = 1e-3,
+) -> Array:
     """Slices that are a sum of `rank` pictures, each with a course of its own in time.
 
     Pictures and courses take turns (partial separability {cite}`liang2007`): the pictures by
@@ -167,8 +185,9 @@ def low_rank(
         pictures = _conjugate(
             partial(_mix_and_project, matrices, courses),
             partial(_project_back, transposed, courses),
-            measured, iterations,
-        )  # fmt: skip
+            measured,
+            iterations,
+        )
         if turn == rounds:
             break
         # each projection is a mixture of the projected pictures: solve for all courses together
@@ -214,9 +233,11 @@ def _project_back(transposed: list[sparse.csr_array], courses: Array, residual: 
 
 
 def _conjugate(
-    forward: Callable[[Array], Array], back: Callable[[Array], Array], projections: Array,
+    forward: Callable[[Array], Array],
+    back: Callable[[Array], Array],
+    projections: Array,
     iterations: int,
-) -> Array:  # fmt: skip
+) -> Array:
     """Conjugate gradients on the normal equations, from 0."""
     residual = projections.astype(np.float32)
     gradient = back(residual)

@@ -77,8 +77,9 @@ def fitted_diffusivity(
     times = np.asarray(times, dtype=float)
     inner = ndimage.binary_erosion(region)  # voxels at the surface are partly vacuum
     nearest = ndimage.distance_transform_edt(~inner, return_distances=False, return_indices=True)
-    shares = [np.where(region, gold_share(v, contrast=contrast)[tuple(nearest)], 0)
-              for v in volumes]  # fmt: skip
+    shares = [
+        np.where(region, gold_share(v, contrast=contrast)[tuple(nearest)], 0) for v in volumes
+    ]
 
     def misfit(logarithm: float) -> float:
         share, total = shares[0], 0.0
@@ -89,7 +90,9 @@ def fitted_diffusivity(
 
     size = float(region.sum()) ** (2 / 3) / (times[-1] - times[0])
     best = optimize.minimize_scalar(
-        misfit, bounds=(np.log(size * 1e-4), np.log(size * 0.3)), method="bounded",
+        misfit,
+        bounds=(np.log(size * 1e-4), np.log(size * 0.3)),
+        method="bounded",
         options={"xatol": 0.005},
-    )  # fmt: skip
+    )
     return float(np.exp(best.x)), float(best.fun) ** 0.5

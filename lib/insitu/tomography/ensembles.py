@@ -44,9 +44,15 @@ class Member(Protocol):
 
 
 def fit_members(
-    series: TiltSeries, settings: Settings = SETTINGS, *, members: int = 5, hold_every: int = 10,
-    seed: int = 0, folder: Path | None = None, **options: Any,
-) -> list[Fit]:  # fmt: skip
+    series: TiltSeries,
+    settings: Settings = SETTINGS,
+    *,
+    members: int = 5,
+    hold_every: int = 10,
+    seed: int = 0,
+    folder: Path | None = None,
+    **options: Any,
+) -> list[Fit]:
     """Several fits, each of a seed of its own, and with other tilts held back.
 
     Parameters
@@ -65,12 +71,16 @@ def fit_members(
     """
     usual = {k: p.default for k, p in inspect.signature(fit).parameters.items()}
     apart = ("series", "settings", "checkpoint", "device", "progress", "watch")
-    told_options = {k: repr(v) for k, v in {**usual, "shape": Shape(), **options}.items()
-                    if k not in apart}  # fmt: skip
+    told_options = {
+        k: repr(v) for k, v in {**usual, "shape": Shape(), **options}.items() if k not in apart
+    }
     fits = []
     for m in range(members):
-        own: dict[str, Any] = {"seed": seed + m, "hold_every": hold_every,
-                               "hold_first": m * hold_every // members}  # fmt: skip
+        own: dict[str, Any] = {
+            "seed": seed + m,
+            "hold_every": hold_every,
+            "hold_first": m * hold_every // members,
+        }
         if folder is None:
             fits.append(fit(series, settings, **own, **options))
             continue
@@ -138,14 +148,18 @@ def spread_of(fits: Sequence[Member]) -> float:
 def save(fits: Sequence[Fit], path: Path, record: Mapping[str, Any]) -> Path:
     """Write an ensemble's weights, in half precision, and what belongs to them."""
     specimen = fits[0].specimen
-    own = {"series": fits[0].series.sample(), "shape": asdict(specimen.generator.shape),
-           "gains": specimen.gains is not None,
-           "sizes": specimen.sizes is not None, "shifts": specimen.shifts is not None,
-           "offset": specimen.offset,
-           "fits": [{"held": f.held.tolist(), "scale": f.scale, "history": f.history}
-                    for f in fits]}  # fmt: skip
-    tensors = {f"{n}.{k}": v.half() for n, f in enumerate(fits)
-               for k, v in f.specimen.state_dict().items()}  # fmt: skip
+    own = {
+        "series": fits[0].series.sample(),
+        "shape": asdict(specimen.generator.shape),
+        "gains": specimen.gains is not None,
+        "sizes": specimen.sizes is not None,
+        "shifts": specimen.shifts is not None,
+        "offset": specimen.offset,
+        "fits": [{"held": f.held.tolist(), "scale": f.scale, "history": f.history} for f in fits],
+    }
+    tensors = {
+        f"{n}.{k}": v.half() for n, f in enumerate(fits) for k, v in f.specimen.state_dict().items()
+    }
     return checkpoints.save(path, tensors, {**own, **record}, readable=True)
 
 
@@ -162,8 +176,9 @@ def load(path: Path, series: TiltSeries, device: torch.device | str = "cpu") -> 
     try:
         shape = Shape(**record["shape"])
         options = {key: record[key] for key in ("gains", "sizes", "shifts", "offset")}
-        about = [(np.array(f["held"], np.int64), float(f["scale"]), f["history"])
-                 for f in record["fits"]]  # fmt: skip
+        about = [
+            (np.array(f["held"], np.int64), float(f["scale"]), f["history"]) for f in record["fits"]
+        ]
         there = record["series"]
     except (KeyError, TypeError, ValueError):
         raise InputError(f"checkpoint: {path.name} is not that of an ensemble") from None

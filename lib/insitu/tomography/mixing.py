@@ -188,11 +188,22 @@ class _Drawn(nn.Module):
 
 
 def fit(
-    series: TiltSeries, settings: Settings = SETTINGS, *, contrast: float,
-    shape: Shape | None = None, batch: int = 6, hold_every: int = 10, hold_first: int = 0,
-    sharpness: float = 1.0, variation: float = 0.5, offset: float = 0.0, seed: int = 0,
-    checkpoint: Path | None = None, device: torch.device | str = "cpu", progress: bool = True,
-) -> Mixture:  # fmt: skip
+    series: TiltSeries,
+    settings: Settings = SETTINGS,
+    *,
+    contrast: float,
+    shape: Shape | None = None,
+    batch: int = 6,
+    hold_every: int = 10,
+    hold_first: int = 0,
+    sharpness: float = 1.0,
+    variation: float = 0.5,
+    offset: float = 0.0,
+    seed: int = 0,
+    checkpoint: Path | None = None,
+    device: torch.device | str = "cpu",
+    progress: bool = True,
+) -> Mixture:
     """Fit two metals that mix to a tilt series.
 
     The loss is that of `volumes.fit`, without a term for change: nothing changes but by the law.
@@ -246,9 +257,17 @@ def fit(
         error = (compare(model, judged)[1] ** 2).mean() / (y[judged] ** 2).mean()
         return float(error) ** 0.5
 
-    run = {"series": series.digest(), "held": held.tolist(), "shape": asdict(shape),
-           "contrast": contrast, "batch": batch, "sharpness": sharpness, "variation": variation,
-           "offset": offset, "seed": seed}  # fmt: skip
+    run = {
+        "series": series.digest(),
+        "held": held.tolist(),
+        "shape": asdict(shape),
+        "contrast": contrast,
+        "batch": batch,
+        "sharpness": sharpness,
+        "variation": variation,
+        "offset": offset,
+        "seed": seed,
+    }
     result = train(
         made, loss, validate, settings, checkpoint=checkpoint, about=run, progress=progress
     )
@@ -258,17 +277,29 @@ def fit(
         solid, share = (part.cpu().numpy() for part in drawn.first())
         brightness, diffusivity = float(torch.exp(drawn.brightness)), float(drawn.diffusivity())
     return Mixture(
-        solid, share, scale * brightness, contrast, diffusivity, series, held, result.history,
+        solid,
+        share,
+        scale * brightness,
+        contrast,
+        diffusivity,
+        series,
+        held,
+        result.history,
         offset,
-    )  # fmt: skip
+    )
 
 
 def save(fits: Sequence[Mixture], path: Path, record: Mapping[str, Any]) -> Path:
     """Write the first volumes of an ensemble, in half precision, and what belongs to them."""
-    tensors = {f"{n}.{k}": torch.from_numpy(getattr(f, k)).half()
-               for n, f in enumerate(fits) for k in ("solid", "share")}  # fmt: skip
-    told = [{"held": f.held.tolist(), "history": f.history,
-             **{k: getattr(f, k) for k in NUMBERS}} for f in fits]  # fmt: skip
+    tensors = {
+        f"{n}.{k}": torch.from_numpy(getattr(f, k)).half()
+        for n, f in enumerate(fits)
+        for k in ("solid", "share")
+    }
+    told = [
+        {"held": f.held.tolist(), "history": f.history, **{k: getattr(f, k) for k in NUMBERS}}
+        for f in fits
+    ]
     own = {"series": fits[0].series.sample(), "mixtures": told}
     return checkpoints.save(path, tensors, {**own, **record}, readable=True)
 

@@ -50,10 +50,12 @@ class Generator(nn.Module):
         inputs += len(_waves(torch.zeros(1), shape.place_waves)[0]) if self.blocks > 1 else 0
         inputs += 2 * shape.angle
         self.dense = nn.Sequential(
-            nn.Linear(inputs, shape.hidden), nn.SiLU(),
-            nn.Linear(shape.hidden, shape.hidden), nn.SiLU(),
+            nn.Linear(inputs, shape.hidden),
+            nn.SiLU(),
+            nn.Linear(shape.hidden, shape.hidden),
+            nn.SiLU(),
             nn.Linear(shape.hidden, shape.width * self.coarse**2),
-        )  # fmt: skip
+        )
         self.scales = nn.ModuleList(
             nn.Sequential(*(part for _ in range(count) for part in _convolution(shape.width)))
             for count in [*[1] * scales, shape.finest]

@@ -67,9 +67,12 @@ class TiltSeries:
     def until(self, count: int) -> TiltSeries:
         """The first `count` tilts, as they are known while more follow."""
         return replace(
-            self, projections=self.projections[:count], angles=self.angles[:count],
-            times=self.times[:count], span=self.span or float(self.times[-1] - self.times[0]),
-        )  # fmt: skip
+            self,
+            projections=self.projections[:count],
+            angles=self.angles[:count],
+            times=self.times[:count],
+            span=self.span or float(self.times[-1] - self.times[0]),
+        )
 
     def binned(self, factor: int) -> TiltSeries:
         """Bin `factor` x `factor` pixels, intensities kept; what is left at the edges goes."""
@@ -84,9 +87,13 @@ class TiltSeries:
 
 
 def checked(
-    projections: ArrayLike, angles: ArrayLike, times: ArrayLike | None = None, *,
-    pixel_size: float | None = None, axis: str = "z",
-) -> TiltSeries:  # fmt: skip
+    projections: ArrayLike,
+    angles: ArrayLike,
+    times: ArrayLike | None = None,
+    *,
+    pixel_size: float | None = None,
+    axis: str = "z",
+) -> TiltSeries:
     """Check a tilt series, and put it in the order of its times.
 
     Parameters
@@ -306,19 +313,28 @@ def _angles_within(path: Path) -> NDArray[np.float64]:
 
 
 def write_volumes(
-    path: Path, volumes: Array, deviation: Array, times: ArrayLike, *,
-    pixel_size: float | None = None, about: Mapping[str, Any] | None = None,
-) -> None:  # fmt: skip
+    path: Path,
+    volumes: Array,
+    deviation: Array,
+    times: ArrayLike,
+    *,
+    pixel_size: float | None = None,
+    about: Mapping[str, Any] | None = None,
+) -> None:
     """Write volumes and their standard deviation, (t, z, y, x), to a zarr group."""
     group = zarr.open_group(path, mode="w")
     for name, array in (("volumes", volumes), ("deviation", deviation)):
-        stored = group.create_array(name, shape=array.shape, dtype="float32",
-                                    chunks=(1, *array.shape[1:]))  # fmt: skip
+        stored = group.create_array(
+            name, shape=array.shape, dtype="float32", chunks=(1, *array.shape[1:])
+        )
         stored[:] = array
     attributes: dict[str, Any] = {
-        "axes": ["t", "z", "y", "x"], "tilt_axis": "z", "beam_at_zero_tilt": "y",
-        "times": [float(t) for t in np.ravel(times)], "pixel_size_angstrom": pixel_size,
-    }  # fmt: skip
+        "axes": ["t", "z", "y", "x"],
+        "tilt_axis": "z",
+        "beam_at_zero_tilt": "y",
+        "times": [float(t) for t in np.ravel(times)],
+        "pixel_size_angstrom": pixel_size,
+    }
     group.attrs.update(attributes | dict(about or {}))
 
 

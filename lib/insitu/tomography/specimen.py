@@ -26,14 +26,16 @@ def about(series: TiltSeries, held: NDArray[np.int64], device: torch.device) -> 
     """Put a series of which some tilts are held back on a device."""
     count = len(series.angles)
     used = np.setdiff1d(np.arange(count), held)
-    near = np.stack([np.interp(series.share, series.share[used], row)
-                     for row in np.eye(len(used))], 1)  # fmt: skip
+    near = np.stack(
+        [np.interp(series.share, series.share[used], row) for row in np.eye(len(used))], 1
+    )
     full = np.zeros((count, count), np.float32)
     full[:, used] = near
     return About(
         torch.tensor(series.angles, dtype=torch.float32, device=device),
-        torch.tensor(series.share, device=device), torch.tensor(full, device=device),
-    )  # fmt: skip
+        torch.tensor(series.share, device=device),
+        torch.tensor(full, device=device),
+    )
 
 
 class Specimen(nn.Module):
@@ -53,9 +55,15 @@ class Specimen(nn.Module):
     """
 
     def __init__(
-        self, series: TiltSeries, shape: Shape, *, gains: bool, shifts: bool, offset: float,
+        self,
+        series: TiltSeries,
+        shape: Shape,
+        *,
+        gains: bool,
+        shifts: bool,
+        offset: float,
         sizes: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         count, depth, size = series.projections.shape
         self.generator = Generator(size, depth, shape)

@@ -31,9 +31,14 @@ from insitu.tomography.specimen import About, Specimen, about
 
 Array = NDArray[np.float32]
 SETTINGS = Settings(
-    steps=500, optimiser="muon", learning_rate=1e-2, warm_up=20, average=0.99, validate_every=100,
+    steps=500,
+    optimiser="muon",
+    learning_rate=1e-2,
+    warm_up=20,
+    average=0.99,
+    validate_every=100,
     save_every=100,
-)  # fmt: skip
+)
 
 
 @dataclass
@@ -194,9 +199,15 @@ def fit(
     device = torch.device(device)
     shape = shape or Shape(together=min(16, depth))
     made = checkpoints.seeded(
-        Specimen, seed, series=series, shape=shape, gains=gains, sizes=sizes,
-        shifts=shifts, offset=offset,
-    )  # fmt: skip
+        Specimen,
+        seed,
+        series=series,
+        shape=shape,
+        gains=gains,
+        sizes=sizes,
+        shifts=shifts,
+        offset=offset,
+    )
     assert isinstance(made, Specimen)
     specimen = made.to(device)
     specimen.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -243,10 +254,21 @@ def fit(
         own = float(torch.mean(y[torch.as_tensor(judged, device=device)] ** 2))
         return float(np.mean(errors) / own) ** 0.5
 
-    run = {"series": series.digest(), "held": held.tolist(), "shape": asdict(shape),
-           "batch": batch, "sharpness": sharpness, "variation": variation, "steady": steady,
-           "gains": gains, "sizes": sizes, "shifts": shifts, "offset": offset, "seed": seed,
-           "start": None if start is None else _weights(start.specimen.generator)}  # fmt: skip
+    run = {
+        "series": series.digest(),
+        "held": held.tolist(),
+        "shape": asdict(shape),
+        "batch": batch,
+        "sharpness": sharpness,
+        "variation": variation,
+        "steady": steady,
+        "gains": gains,
+        "sizes": sizes,
+        "shifts": shifts,
+        "offset": offset,
+        "seed": seed,
+        "start": None if start is None else _weights(start.specimen.generator),
+    }
     result = train(
         specimen, loss, validate, settings, checkpoint=checkpoint, about=run, progress=progress
     )
@@ -255,9 +277,14 @@ def fit(
 
 
 def stream(
-    series: TiltSeries, *, first: int = 12, opening: Settings = SETTINGS,
-    each: Settings | None = None, progress: bool = False, **options: Any,
-) -> Iterator[tuple[int, Fit]]:  # fmt: skip
+    series: TiltSeries,
+    *,
+    first: int = 12,
+    opening: Settings = SETTINGS,
+    each: Settings | None = None,
+    progress: bool = False,
+    **options: Any,
+) -> Iterator[tuple[int, Fit]]:
     """Fit while tilts arrive: after each new one, some steps from the weights before.
 
     Parameters
@@ -280,9 +307,13 @@ def stream(
     known: Fit | None = None
     for count in range(first, len(series.angles) + 1):
         known = fit(
-            series.until(count), opening if known is None else later, start=known, hold_every=0,
-            progress=progress, **options,
-        )  # fmt: skip
+            series.until(count),
+            opening if known is None else later,
+            start=known,
+            hold_every=0,
+            progress=progress,
+            **options,
+        )
         yield count - 1, known
 
 

@@ -33,9 +33,12 @@ class Agreement(NamedTuple):
 
 
 def agreement(
-    raw: ArrayLike, denoised: ArrayLike, *, region: NDArray[np.bool_] | None = None,
+    raw: ArrayLike,
+    denoised: ArrayLike,
+    *,
+    region: NDArray[np.bool_] | None = None,
     detector: CountModel | None = None,
-) -> Agreement:  # fmt: skip
+) -> Agreement:
     """Hold the mean of denoised frames against the mean of the raw ones.
 
     z = (mean of denoised - mean of raw) / sqrt(v / n), v being the variance of a count whose mean

@@ -24,9 +24,14 @@ class Columns(NamedTuple):
 
 
 def find_columns(
-    image: Image, pixel_size: float, *, radius: float = 0.75, threshold: float = 0.1,
-    dark: bool = False, border: float = 0.0,
-) -> Columns:  # fmt: skip
+    image: Image,
+    pixel_size: float,
+    *,
+    radius: float = 0.75,
+    threshold: float = 0.1,
+    dark: bool = False,
+    border: float = 0.0,
+) -> Columns:
     """Find blobs by the Laplacian of a Gaussian, with positions finer than a pixel.
 
     Parameters
@@ -58,8 +63,9 @@ def find_columns(
     for axis in (0, 1):
         step = np.eye(2, dtype=int)[axis]
         low, mid, high = (answer[tuple((where + k * step).T)] for k in (-1, 0, 1))
-        shifts[:, axis] = np.clip(0.5 * (low - high) / np.minimum(low - 2 * mid + high, -1e-12),
-                                  -0.5, 0.5)  # fmt: skip
+        shifts[:, axis] = np.clip(
+            0.5 * (low - high) / np.minimum(low - 2 * mid + high, -1e-12), -0.5, 0.5
+        )
     return Columns((where + shifts) * pixel_size, answer[tuple(where.T)])
 
 

@@ -20,7 +20,7 @@ from skimage.feature import blob_log
 from torch import Tensor
 
 from insitu import InputError
-from insitu.counting.detector import Poisson
+from insitu.counting.poisson import Poisson
 
 Array = NDArray[np.float64]
 
@@ -45,9 +45,14 @@ class Blobs(NamedTuple):
 
 
 def published_map(
-    counts: ArrayLike, denoised: ArrayLike, vacuum: float, detector: Detector | None = None, *,
-    sigmas: tuple[float, float] = (2.0, 8.0), threshold: float = 0.05,
-) -> Blobs:  # fmt: skip
+    counts: ArrayLike,
+    denoised: ArrayLike,
+    vacuum: float,
+    detector: Detector | None = None,
+    *,
+    sigmas: tuple[float, float] = (2.0, 8.0),
+    threshold: float = 0.05,
+) -> Blobs:
     """The likelihood map as it was published.
 
     Blobs are found in the denoised image by the Laplacian of a Gaussian, r = sqrt(2) sigma. With
@@ -71,8 +76,9 @@ def published_map(
     y, image = _alike(counts, denoised)
     if not vacuum > 0:
         raise InputError(f"vacuum: got {vacuum:g}, allowed is a positive number of electrons")
-    found = blob_log(image / vacuum, min_sigma=sigmas[0], max_sigma=sigmas[1], num_sigma=8,
-                     threshold=threshold)  # fmt: skip
+    found = blob_log(
+        image / vacuum, min_sigma=sigmas[0], max_sigma=sigmas[1], num_sigma=8, threshold=threshold
+    )
     positions, radius = found[:, :2], np.sqrt(2) * found[:, 2]
     window, mask = _discs(positions, radius, y.shape)
     inside = mask.sum((1, 2))
@@ -93,10 +99,17 @@ class Verdicts(NamedTuple):
 
 
 def judge(
-    counts: ArrayLike, positions: ArrayLike, radius: float, present: ArrayLike, absent: ArrayLike,
-    detector: Detector | None = None, *, absent_error: ArrayLike = 0.0, dark: bool = False,
+    counts: ArrayLike,
+    positions: ArrayLike,
+    radius: float,
+    present: ArrayLike,
+    absent: ArrayLike,
+    detector: Detector | None = None,
+    *,
+    absent_error: ArrayLike = 0.0,
+    dark: bool = False,
     generator: np.random.Generator | None = None,
-) -> Verdicts:  # fmt: skip
+) -> Verdicts:
     """Test whether there is more than the background at candidates.
 
     For a detector of the exponential family, P(k | m) = w_k theta^k / (k! Z), the log-likelihood
@@ -165,8 +178,14 @@ def judge(
     ratio = electrons * (theta[0] - theta[1]) - pixels * (partition[0] - partition[1])
     intensity = electrons / np.maximum(pixels, 1)
     _, variance, _ = cumulants(detector, np.maximum(intensity, 1e-6))
-    return Verdicts(electrons, pixels * without, ratio, np.clip(p_value, 0, 1), intensity,
-                    np.sqrt(variance / np.maximum(pixels, 1)))  # fmt: skip
+    return Verdicts(
+        electrons,
+        pixels * without,
+        ratio,
+        np.clip(p_value, 0, 1),
+        intensity,
+        np.sqrt(variance / np.maximum(pixels, 1)),
+    )
 
 
 def background(
@@ -208,9 +227,13 @@ def d_prime(
 
 
 def power(
-    absent: float, present: float, pixels: int, rate: float, frames: int = 1,
+    absent: float,
+    present: float,
+    pixels: int,
+    rate: float,
+    frames: int = 1,
     detector: Detector | None = None,
-) -> float:  # fmt: skip
+) -> float:
     """Probability that an atom has a p-value below `rate`, ties being spread.
 
     With many electrons it is Phi(d' - z), z being the normal quantile of 1 - rate.
@@ -295,8 +318,10 @@ def _discs(
     rows, columns = (np.rint(positions[:, k]).astype(int)[:, None] + steps for k in (0, 1))
     y, x = rows[:, :, None], columns[:, None, :]
     valid = (y >= 0) & (y < shape[0]) & (x >= 0) & (x < shape[1])
-    window = (np.broadcast_to(y.clip(0, shape[0] - 1), valid.shape),
-              np.broadcast_to(x.clip(0, shape[1] - 1), valid.shape))  # fmt: skip
+    window = (
+        np.broadcast_to(y.clip(0, shape[0] - 1), valid.shape),
+        np.broadcast_to(x.clip(0, shape[1] - 1), valid.shape),
+    )
     distance = np.hypot(y - positions[:, 0, None, None], x - positions[:, 1, None, None])
     return window, valid & (distance <= radius[:, None, None])
 

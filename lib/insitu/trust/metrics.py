@@ -35,14 +35,19 @@ def ssim(image: Image, truth: Image, *, peak: float = 1.0) -> float:
     """
     _alike(image, truth)
     value: Any = structural_similarity(
-        np.asarray(image, np.float64), np.asarray(truth, np.float64), data_range=peak,
-        gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
-    )  # fmt: skip
+        np.asarray(image, np.float64),
+        np.asarray(truth, np.float64),
+        data_range=peak,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+    )
     return float(value)
 
 
-def profile(image: Image, start: tuple[float, float], end: tuple[float, float],
-            width: int = 10) -> NDArray[np.float64]:  # fmt: skip
+def profile(
+    image: Image, start: tuple[float, float], end: tuple[float, float], width: int = 10
+) -> NDArray[np.float64]:
     """Mean over `width` pixels along a line from start to end, both (y, x) in pixels."""
     from skimage.measure import profile_line
 

@@ -16,9 +16,14 @@ FEWEST = 8  # frames of which an average says something
 
 
 def report(
-    raw: ArrayLike, denoised: ArrayLike, *, truth: ArrayLike | None = None,
-    detector: CountModel | None = None, still: slice | None = None, peak: float = 1.0,
-) -> list[Finding]:  # fmt: skip
+    raw: ArrayLike,
+    denoised: ArrayLike,
+    *,
+    truth: ArrayLike | None = None,
+    detector: CountModel | None = None,
+    still: slice | None = None,
+    peak: float = 1.0,
+) -> list[Finding]:
     """Judge a denoised movie, of whatever program, by its raw counts.
 
     Parameters
@@ -68,8 +73,10 @@ def _scale(y: Array, f: Array) -> Finding:
     return Finding(
         "Is it in electrons?",
         "Yes." if good else "No: other units, or a bias; all that follows is in doubt.",
-        f"mean {f.mean():.4g}, {ratio:+.2%} off that of the counts", "within 2 %", good,
-    )  # fmt: skip
+        f"mean {f.mean():.4g}, {ratio:+.2%} off that of the counts",
+        "within 2 %",
+        good,
+    )
 
 
 def _size(y: Array, f: Array, noise: Array) -> Finding:
@@ -84,47 +91,76 @@ def _size(y: Array, f: Array, noise: Array) -> Finding:
     else:
         words = "As much was taken out as counting puts in."
     good = words.startswith("As")
-    return Finding("Was noise taken out, and only noise?", words,
-                   f"residual {ratio:.4f} +- {width:.4f} of the noise's variance",
-                   "1 within three errors, to 1.02", good)  # fmt: skip
+    return Finding(
+        "Was noise taken out, and only noise?",
+        words,
+        f"residual {ratio:.4f} +- {width:.4f} of the noise's variance",
+        "1 within three errors, to 1.02",
+        good,
+    )
 
 
 def _white(residual: Array) -> Finding:
     r = residual - residual.mean()
     values = {
-        "column": (r[:, :, 1:] * r[:, :, :-1]).mean(), "row": (r[:, 1:] * r[:, :-1]).mean(),
+        "column": (r[:, :, 1:] * r[:, :, :-1]).mean(),
+        "row": (r[:, 1:] * r[:, :-1]).mean(),
         "frame": (r[1:] * r[:-1]).mean() if len(r) > 1 else 0.0,
-    }  # fmt: skip
+    }
     values = {k: float(v / r.var()) for k, v in values.items()}
     name = max(values, key=lambda k: abs(values[k]))
     good = abs(values[name]) < 0.02
-    answer = ("Yes: what was taken out has no pattern." if good else
-              f"No: what was taken out is alike from {name} to {name}.")  # fmt: skip
-    return Finding("Is what was taken out white?", answer,
-                   ", ".join(f"next {k} {v:+.4f}" for k, v in values.items()),
-                   "at most 0.02", good)  # fmt: skip
+    answer = (
+        "Yes: what was taken out has no pattern."
+        if good
+        else f"No: what was taken out is alike from {name} to {name}."
+    )
+    return Finding(
+        "Is what was taken out white?",
+        answer,
+        ", ".join(f"next {k} {v:+.4f}" for k, v in values.items()),
+        "at most 0.02",
+        good,
+    )
 
 
 def _related(residual: Array, f: Array) -> Finding:
     value = float(np.corrcoef(residual.ravel(), f.ravel())[0, 1])
     good = abs(value) < 0.02
-    answer = "No." if good else (
-        "Yes: contrast was lost, or a pixel keeps its own noise." if value > 0
-        else "Yes: contrast was exaggerated, or noise of other counts kept."
-    )  # fmt: skip
-    return Finding("Is what was taken out related to the picture?", answer,
-                   f"correlation {value:+.4f}", "at most 0.02", good)  # fmt: skip
+    answer = (
+        "No."
+        if good
+        else (
+            "Yes: contrast was lost, or a pixel keeps its own noise."
+            if value > 0
+            else "Yes: contrast was exaggerated, or noise of other counts kept."
+        )
+    )
+    return Finding(
+        "Is what was taken out related to the picture?",
+        answer,
+        f"correlation {value:+.4f}",
+        "at most 0.02",
+        good,
+    )
 
 
 def _average(y: Array, f: Array, detector: CountModel | None) -> Finding:
     found = averaging.agreement(y, f, detector=detector)
     good = abs(found.mean) < 0.05 and found.deviation < 1.1
-    answer = ("Yes, within counting noise." if good else
-              "No: the average shows what the denoised frames do not, or the other way round. If "
-              "nothing moved, do not believe them.")  # fmt: skip
-    return Finding(f"Does it agree with the average of {found.frames} frames?", answer,
-                   f"z {found.mean:+.3f} +- {found.deviation:.3f}",
-                   "mean within 0.05, deviation at most 1.1", good)  # fmt: skip
+    answer = (
+        "Yes, within counting noise."
+        if good
+        else "No: the average shows what the denoised frames do not, or the other way round. If "
+        "nothing moved, do not believe them."
+    )
+    return Finding(
+        f"Does it agree with the average of {found.frames} frames?",
+        answer,
+        f"z {found.mean:+.3f} +- {found.deviation:.3f}",
+        "mean within 0.05, deviation at most 1.1",
+        good,
+    )
 
 
 def _error(y: Array, f: Array, detector: CountModel | None, peak: float) -> Finding:
@@ -134,17 +170,26 @@ def _error(y: Array, f: Array, detector: CountModel | None, peak: float) -> Find
     if len(y) > 10:
         routes["frames 3 to 5 away"] = without_truth.from_other_frames(f, y)
     good = all(e.high > 0 for e in routes.values())
-    texts = [f"by {name} {e.psnr(peak):.1f} dB" if e.mse > 0 else f"by {name} none (negative)"
-             for name, e in routes.items()]  # fmt: skip
-    return Finding("How large is its error, without a truth?",
-                   "uPSNR " + ", ".join(texts) + ".",
-                   ", ".join(f"{e.low:.5f} to {e.high:.5f}" for e in routes.values()),
-                   "an error above 0", good)  # fmt: skip
+    texts = [
+        f"by {name} {e.psnr(peak):.1f} dB" if e.mse > 0 else f"by {name} none (negative)"
+        for name, e in routes.items()
+    ]
+    return Finding(
+        "How large is its error, without a truth?",
+        "uPSNR " + ", ".join(texts) + ".",
+        ", ".join(f"{e.low:.5f} to {e.high:.5f}" for e in routes.values()),
+        "an error above 0",
+        good,
+    )
 
 
 def _with_truth(f: Array, truth: Array, peak: float) -> Finding:
     value = metrics.psnr(f, truth, peak=peak)
     floor = metrics.psnr(np.full_like(truth, truth.mean()), truth, peak=peak)
-    return Finding("How large is it really?", f"PSNR {value:.2f} dB, peak {peak:g}.",
-                   f"the best constant has {floor:.2f} dB", "above the constant",
-                   value > floor)  # fmt: skip
+    return Finding(
+        "How large is it really?",
+        f"PSNR {value:.2f} dB, peak {peak:g}.",
+        f"the best constant has {floor:.2f} dB",
+        "above the constant",
+        value > floor,
+    )

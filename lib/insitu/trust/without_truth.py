@@ -44,9 +44,13 @@ class Error(NamedTuple):
 
 
 def averaged(
-    values: ArrayLike, *, block: tuple[int, int, int] = BLOCK, draws: int = 400,
-    level: float = 0.95, seed: int = 0,
-) -> Error:  # fmt: skip
+    values: ArrayLike,
+    *,
+    block: tuple[int, int, int] = BLOCK,
+    draws: int = 400,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Error:
     """Mean of values (t, y, x), with an interval by bootstrap over blocks.
 
     Neighbouring values are related, so that whole blocks are drawn, with replacement.
@@ -134,9 +138,13 @@ def noise_of_counts(detector: CountModel, brightest: float, largest: int) -> Arr
 
 
 def from_thinning(
-    raw: ArrayLike, denoise: Callable[[NDArray[Any]], ArrayLike], *, share: float = 0.9,
-    seed: int = 0, **options: Any,
-) -> Error:  # fmt: skip
+    raw: ArrayLike,
+    denoise: Callable[[NDArray[Any]], ArrayLike],
+    *,
+    share: float = 0.9,
+    seed: int = 0,
+    **options: Any,
+) -> Error:
     """From electrons that are put aside at random, and judge what is made of the others.
 
     Each electron is kept with the probability `share`. For Poisson's noise both parts are
