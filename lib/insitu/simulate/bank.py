@@ -74,7 +74,7 @@ def packed(wave: Wave) -> NDArray[np.float16]:
     return torch.view_as_real(spectrum).movedim(-1, 0).numpy().astype(np.float16)
 
 
-def compute(recipe: Recipe) -> NDArray[np.float16]:
+def packed_wave(recipe: Recipe) -> NDArray[np.float16]:
     """From a recipe to the packed wave."""
     return packed(band_limited(exit_wave(specimens.build(recipe)), SEMIANGLE))
 
@@ -151,7 +151,7 @@ def _fill(store: Any, recipes: Sequence[Recipe], workers: int | None) -> None:
     missing = [i for i in range(len(recipes)) if not done[i]]
     if not missing:
         return
-    waves = in_threads(compute, [recipes[i] for i in missing], workers)
+    waves = in_threads(packed_wave, [recipes[i] for i in missing], workers)
     for index, wave in tqdm(zip(missing, waves, strict=True), "exit waves", len(missing)):
         store["waves"][index] = wave
         done[index] = True
