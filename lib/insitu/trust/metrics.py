@@ -22,6 +22,12 @@ def psnr(image: Image, truth: Image, *, peak: float = 1.0) -> float:
         In the same unit.
     peak : float
         By convention; it has to be told with the number.
+
+    Examples
+    --------
+    >>> truth = np.zeros((4, 4))
+    >>> round(psnr(truth + 0.1, truth), 6)
+    20.0
     """
     _alike(image, truth)
     error = float(np.mean((np.asarray(image, np.float64) - truth) ** 2))
