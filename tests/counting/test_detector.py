@@ -172,14 +172,23 @@ def test_fit_finds_the_weights(name):
 
 def test_fit_keeps_every_mean_and_every_total():
     counts = DETECTORS["categorical"].sample(torch.rand(40, 64, 64) * 2, generator(5)).numpy()
-    bins = np.digitize(np.random.default_rng(0).random(counts.shape), [0.3, 0.6]) + 0.0
-    histogram = noise.histogram_by_mean(counts, bins, bins=3)
-    fitted = Categorical.from_histogram(histogram)
+    bins = np.digitize(np.random.default_rng(0).random(counts.shape), [0.3, 0.6]) + 1.0
+    histogram = noise.histogram_by_mean(counts, bins)
+    assert len(histogram) == 3
+    fitted = Categorical.fit(counts, mean=bins)
     expected = histogram.sum(1) @ fitted.table(
         noise.histogram_moments(histogram)[0], histogram.shape[1] - 1
     )
     common = histogram.sum(0) >= 50
     assert np.allclose(expected[common], histogram.sum(0)[common], rtol=1e-3)
+
+
+def test_fit_that_does_not_converge_says_so():
+    """Two parts a frame: beyond the count 2 the weights cannot go on smoothly."""
+    scene = torch.linspace(0.4, 1.2, 64).expand(30, 64, 64)
+    counts = Categorical.sub_frames(2).sample(scene, generator(10)).numpy()
+    with pytest.raises(InputError, match="no detector of this family gives the counts 0 to 2"):
+        Categorical.fit(counts, mean=scene)
 
 
 def test_fit_of_too_few_counts_says_so():

@@ -33,6 +33,19 @@ def short():
     return movies.make_movie(Plan(**SHORT), workers=2)
 
 
+def test_shipped_part_and_its_truth(shipped):
+    part = movie_files.shipped_movie(100)
+    assert np.array_equal(part.counts, shipped.counts[:, 78:178, 78:178])
+    assert np.allclose(part.clean, shipped.clean()[:, 78:178, 78:178] * part.vacuum)
+    columns = part.truth(20)
+    y, x = (np.rint(columns[axis] / part.pixel_size).astype(int) for axis in ("y", "x"))
+    inside = (y >= 0) & (y < 100) & (x >= 0) & (x < 100)
+    assert inside.sum() > 20
+    assert part.clean[20, y[inside], x[inside]].mean() > 1.3 * part.vacuum  # columns are white
+    with pytest.raises(InputError, match="size: got 300, allowed is 1 to 256"):
+        movie_files.shipped_movie(300)
+
+
 def migrated(movie):
     return {c for e in movie.events if e["kind"] == "migration" for c in e["columns"]}
 

@@ -21,6 +21,13 @@ class Poisson:
     """The ideal counting detector: every electron is counted, once.
 
     P(k | m) = m^k exp(-m) / k!, with mean m and variance m.
+
+    Examples
+    --------
+    >>> expected = torch.full((100, 100), 0.46)  # electrons per pixel
+    >>> counts = Poisson().sample(expected, torch.Generator().manual_seed(0))
+    >>> counts.unique().tolist(), round(float(counts.mean()), 2), round(float(counts.var()), 2)
+    ([0.0, 1.0, 2.0, 3.0, 4.0], 0.46, 0.46)
     """
 
     max_mean = float("inf")

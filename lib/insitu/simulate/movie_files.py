@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 
-from insitu import InputError
+from insitu import InputError, fetch
+from insitu.checks import within
 from insitu.simulate.movies import COLUMN_FIELDS, Movie, Plan
 
 
@@ -100,6 +101,64 @@ def load(path: Path | str) -> Movie:
         )
     except (KeyError, TypeError) as error:
         raise InputError(f"{path} is no movie of ours ({error})") from None
+
+
+@dataclass(frozen=True)
+class ShippedMovie:
+    """The central part of the movie that ships with the book, and its truth."""
+
+    counts: NDArray[np.uint8]  # (t, y, x) electrons
+    clean: NDArray[np.float32]  # (t, y, x) expected electrons
+    plan: Plan
+    events: list[dict[str, Any]]  # as in `Movie`
+    offset: int  # first row and column of the part [pixels]
+    uncut: Movie
+
+    @property
+    def pixel_size(self) -> float:
+        """[A]."""
+        return self.plan.pixel_size
+
+    @property
+    def frame_time(self) -> float:
+        """From one frame to the next [s]."""
+        return 1 / self.plan.rate
+
+    @property
+    def vacuum(self) -> float:
+        """Expected electrons of a pixel of vacuum in one frame."""
+        return self.plan.vacuum
+
+    def truth(self, frame: int) -> NDArray[Any]:
+        """Columns of platinum in a frame, as `Movie.truth`, from pixel (0, 0) of the part."""
+        columns = self.uncut.truth(frame)
+        for axis in ("y", "x"):
+            columns[axis] -= self.offset * self.pixel_size
+        return columns
+
+
+def shipped_movie(size: int | None = None) -> ShippedMovie:
+    """Read the book's own movie: Pt on CeO2, made by chapter 03, with its truth.
+
+    Parameters
+    ----------
+    size : int, optional
+        Central rows and columns; by default all 256.
+
+    Examples
+    --------
+    >>> movie = shipped_movie(64)
+    >>> movie.counts.shape, movie.pixel_size, round(movie.vacuum, 3)
+    ((128, 64, 64), 0.24, 0.461)
+    """
+    movie = load(fetch.shipped("pt_ceo2_movie.zarr"))
+    plan = movie.plan
+    size = plan.size if size is None else size
+    within("size", size, 1, plan.size)
+    offset = (plan.size - size) // 2
+    part = np.s_[:, offset : offset + size, offset : offset + size]
+    clean = movie.clean()[part] * plan.vacuum
+    return ShippedMovie(movie.counts[part], clean, plan, movie.events, offset, movie)
 
 
 def to_hyperspy(movie: Movie) -> Any:
