@@ -24,6 +24,7 @@ from insitu.counting.poisson import Poisson
 Array = NDArray[np.float64]
 RADIUS = 0.6  # of the disc in which electrons are counted [A]
 RING = (1.2, 1.9)  # radii between which its background is taken [A]
+EDGE = 2.2  # nearer to the edge an atom is not tested [A]
 
 
 class Blobs(NamedTuple):
