@@ -91,7 +91,7 @@ def judge(
         Before any work, if a file cannot be used, or the files do not belong together.
     """
     if not raw:
-        raise InputError("denoised: give the movie of counts, too, as movie")
+        raise InputError("movie: give the movie of counts, against which the other is held")
     if not denoised:
         raise InputError("movie: give the same movie, denoised, too, as denoised")
     checks.within("movie_pixel_size", pixel_size, 0, 100, "A")

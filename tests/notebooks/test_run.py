@@ -331,19 +331,19 @@ def test_own_movie_is_denoised_and_judged(tmp_path):
     counts = tifffile.imread(tmp_path / "mine.tif").astype(float)
     assert ((counts - prompt) ** 2).mean() < ((counts - denoised) ** 2).mean()
     assert not (tmp_path / "05" / "deviation.tif").exists()  # too few frames to tell
-    pair = {"raw": str(tmp_path / "mine.tif"), "denoised": str(tmp_path / "05" / "denoised.tif")}
-    values = (
-        cli._parameters(by_number["07"], "smoke", (), ())
-        | pair
-        | {
-            "pixel_size": 0.2,
-            "output_dir": str(tmp_path / "07"),
-        }
-    )
+    values = cli._parameters(by_number["07"], "smoke", (), ()) | {
+        "movie": str(tmp_path / "mine.tif"),
+        "denoised": str(tmp_path / "05" / "denoised.tif"),
+        "movie_pixel_size": 0.2,
+        "output_dir": str(tmp_path / "07"),
+    }
     cli.run_chapter(by_number["07"], values, progress=False)
-    lines = (tmp_path / "07" / "candidates.csv").read_text().splitlines()
-    assert lines[0].startswith("y_angstrom,x_angstrom")
-    assert (tmp_path / "07" / "likelihood_map.png").stat().st_size > 1000
+    yours = tmp_path / "07" / "own"
+    lines = (yours / "candidates.csv").read_text().splitlines()
+    assert lines[0] == "y_angstrom,x_angstrom,electrons,expected_without,log_ratio_nat"
+    assert (yours / "likelihood_map.png").stat().st_size > 1000
+    card = json.loads((yours / "card.json").read_text())
+    assert {line["verdict"] for line in card} <= {"pass", "fail", "unknown"}
 
 
 @pytest.mark.parametrize(
@@ -352,6 +352,7 @@ def test_own_movie_is_denoised_and_judged(tmp_path):
         ("05", {"movie": "nothing.tif"}, "there is no file"),
         ("06", {"denoised": "only.tif"}, "give the movie of counts"),
         ("07", {"denoised": "only.tif"}, "give the movie of counts"),
+        ("07", {"evidence": "only.tif"}, "give the movie of counts"),
         ("10", {"own_contrast": 0.5}, "own_contrast: got 0.5, allowed is 0 or above 1"),
     ],
 )

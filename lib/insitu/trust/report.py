@@ -127,7 +127,7 @@ def _within(
 ) -> Line:
     """A line whose value should be 0, and may be off by `limit`."""
     unclear = 2 * error > limit and abs(value) < limit + 3 * error
-    doubt = f"{value:+.3f} +- {error:.3f} is too uncertain for a limit of {limit:g}"
+    doubt = f"{value:+.3f} \u00b1 {error:.3f} is too uncertain for a limit of {limit:g}"
     return _line(
         line, question, value, error, (-limit, limit), good, bad, doubt=doubt if unclear else ""
     )
@@ -271,7 +271,7 @@ def _true_error(f: Array, truth: Array) -> Line:
     value = float(((f - truth) ** 2).mean())
     floor = float(truth.var())
     told = f"PSNR {metrics.psnr(f, truth):.2f} dB, peak 1" if value else "none at all"
-    measured = f"{told}; the best constant's mean squared error is {floor:.5f}, its is {value:.5f}."
+    measured = f"{told}; the best constant's mean squared error is {floor:.5f}, its own {value:.5f}."
     return _line(
         "error_true",
         "How large is it really?",
