@@ -153,8 +153,10 @@ def test_plain_papermill_stops_before_any_work(tmp_path, name, value, sentence):
 
 
 def printed(path):
+    """What a page says in words: printed lines, and tables as text."""
     cells = nbformat.read(path, as_version=4).cells
-    return "".join(o.text for c in cells for o in c.get("outputs", []) if o.get("name") == "stdout")
+    outputs = [o for c in cells for o in c.get("outputs", [])]
+    return "".join(o.get("text") or o.get("data", {}).get("text/plain", "") for o in outputs)
 
 
 def test_own_movie_and_its_verdict(tmp_path):
@@ -162,10 +164,9 @@ def test_own_movie_and_its_verdict(tmp_path):
     scene = 0.8 + 0.3 * np.sin(np.arange(64) / 4)
     movie = np.random.default_rng(0).poisson(scene, (30, 64, 64)).astype(np.uint8)
     tifffile.imwrite(tmp_path / "mine.tif", movie)
-    values = {"movie": "mine.tif", "movie_pixel_size": 0.2, "vacuum": "0:64,0:20", "repeats": 4}
-    record = cli.run_chapter(
-        CHAPTER_2, values | {"output_dir": str(tmp_path / "out")}, progress=False
-    )
+    values = {"movie": "mine.tif", "movie_pixel_size": 0.2, "movie_vacuum": "0:64,0:20"}
+    values |= {"repeats": 4, "output_dir": str(tmp_path / "out")}
+    record = cli.run_chapter(CHAPTER_2, values, progress=False)
     text = printed(record["notebook"])
     assert "Yes, as far as a denoiser is concerned." in text
     assert "Yes: a blind spot of one pixel is enough." in text

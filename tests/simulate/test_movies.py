@@ -30,7 +30,7 @@ def shipped():
 
 @pytest.fixture(scope="module")
 def short():
-    return movies.make_movie(Plan(**SHORT), workers=2)
+    return movies.make_movie(Plan(**SHORT))
 
 
 def test_shipped_part_and_its_truth(shipped):
@@ -97,19 +97,6 @@ def test_atoms_are_conserved_in_every_specimen(shipped):
         assert (there["atoms"] * there["occupancy"]).sum() == pytest.approx(max(totals), rel=1e-4)
 
 
-def test_atoms_of_a_frame_are_those_of_its_columns(shipped):
-    for frame in (20, 51, 67):
-        rows = shipped.truth(frame)
-        seen = movies.atoms_of(shipped, frame)
-        assert sum(share for share, _ in seen) == pytest.approx(1, rel=1e-6)
-        atoms = seen[0][1]
-        for row in rows[:: len(rows) // 20][:8]:
-            places = [a.positions[a.arrays["label"] == row["label"], :2].mean(0) for _, a in seen]
-            off = [np.hypot(*(p - [row["x"], row["y"]])) for p in places]
-            assert min(off) < 1e-3
-            assert (atoms.arrays["label"] == row["label"]).sum() == row["atoms"]
-
-
 def test_counts_are_those_of_the_clean_frames(shipped):
     """Chi-square of sums over blocks of pixels and frames, in all places of the movie."""
     expected = shipped.clean().clip(0) * shipped.plan.vacuum
@@ -153,7 +140,7 @@ def test_exposures_integrate_over_what_moves(short):
 
 
 def test_same_plan_same_movie_and_read_back(short, tmp_path):
-    again = movies.make_movie(Plan(**SHORT), workers=1)
+    again = movies.make_movie(Plan(**SHORT))
     assert np.array_equal(short.counts, again.counts)
     assert np.array_equal(short.exposures, again.exposures)
     back = movie_files.load(movie_files.save(short, tmp_path / "movie.zarr"))
@@ -168,8 +155,8 @@ def test_same_plan_same_movie_and_read_back(short, tmp_path):
 
 def test_hyperspy_signal(short, tmp_path):
     hs = pytest.importorskip("hyperspy.api")
-    path = movie_files.save_hyperspy(movie_files.to_hyperspy(short), tmp_path / "movie.hspy")
-    signal = hs.load(path)
+    movie_files.to_hyperspy(short).save(tmp_path / "movie.hspy")
+    signal = hs.load(tmp_path / "movie.hspy")
     assert np.array_equal(signal.data, short.counts)
     time, x, y = signal.axes_manager["time"], *signal.axes_manager.signal_axes
     assert time.scale == pytest.approx(1 / 75)

@@ -18,9 +18,10 @@ from tqdm.auto import tqdm
 
 from insitu import InputError
 from insitu.counting.categorical import Categorical
+from insitu.counting.detector import Detector
 from insitu.counting.poisson import Poisson
 from insitu.denoise.losses import CountModel
-from insitu.simulate.bank import Bank, Conditions, Detector, sample
+from insitu.simulate.bank import Bank, Conditions, sample
 
 
 class Pool(NamedTuple):
@@ -144,7 +145,7 @@ class Batches:
     images: int = 6
     size: int = 128
     dose: tuple[float, float] = (3.2, 8000.0)
-    detectors: Sequence[Detector] = field(default_factory=lambda: [Poisson()])
+    detectors: Sequence[Detector | Summed] = field(default_factory=lambda: [Poisson()])
     seed: int = 0
 
     def __call__(self, number: int) -> Batch:

@@ -30,9 +30,9 @@ from insitu.simulate.lattice import (
     PT,
     Array,
     columns_of,
+    inside_facets,
     lattice,
     neighbours,
-    within,
 )
 from insitu.simulate.specimens import Recipe, assemble, standing
 
@@ -105,7 +105,7 @@ def particle(diameter: float, *, sharp: bool, sunk: float, rng: np.random.Genera
         facets = {n: d * (1 + 0.1 * rng.standard_normal()) for n, d in facets.items()}
         origin = PT * rng.random(3)
     sites = lattice(1.1 * diameter, origin)
-    inside = within(sites, facets) & (sites[:, 1] > -(1 - sunk) * diameter / 2)
+    inside = inside_facets(sites, facets) & (sites[:, 1] > -(1 - sunk) * diameter / 2)
     column = columns_of(sites[:, :2])
     return Particle(
         sites, column, {int(c): sites[inside & (column == c)] for c in np.unique(column[inside])}
