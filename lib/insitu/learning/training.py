@@ -10,7 +10,8 @@ import copy
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from insitu import InputError
+from insitu import InputError, checks, files
 from insitu.learning import checkpoints
 from insitu.learning.muon import Muon
 
@@ -46,6 +47,30 @@ class Result:
     network: nn.Module
     history: list[dict[str, float]]  # step, seconds, training loss, validation loss
     best_step: int
+    settings: Settings
+
+    def save(self, path: Path, **record: Any) -> Path:
+        """Write the network in half precision, with all that is known of its making.
+
+        Parameters
+        ----------
+        path : Path
+            Ends in .safetensors; the record is written beside it, too, as .json.
+        **record
+            What is told of the network and its origin, besides what training knows.
+        """
+        network: Any = self.network
+        known = {
+            "network": type(network).__name__,
+            "options": network.options,
+            "settings": asdict(self.settings),
+            "best_step": self.best_step,
+            "history": self.history,
+            "versions": {p: metadata.version(p) for p in ("numpy", "torch")},
+            "licence": "CC-BY-4.0",
+        }
+        tensors = {k: v.half() for k, v in network.state_dict().items()}
+        return checkpoints.save(path, tensors, known | record, readable=True)
 
 
 def train(
@@ -56,7 +81,7 @@ def train(
     *,
     checkpoint: Path | None = None,
     about: Mapping[str, Any] | None = None,
-    progress: bool = True,
+    progress: bool = False,
 ) -> Result:
     """Train a network.
 
@@ -82,6 +107,20 @@ def train(
     ------
     InputError
         If the checkpoint belongs to another run, or loss or validation are no longer finite.
+
+    Examples
+    --------
+    A line through points with noise:
+
+    >>> x = torch.linspace(-1, 1, 64)[:, None]
+    >>> y = 2 * x + 0.1 * torch.randn(64, 1, generator=torch.Generator().manual_seed(0))
+    >>> def loss(line, step):
+    ...     return (line(x) - y).square().mean()
+    >>> line = checkpoints.seeded(nn.Linear, 0, in_features=1, out_features=1)
+    >>> settings = Settings(steps=200, learning_rate=0.05, average=0.9)
+    >>> result = train(line, loss, lambda net: float(loss(net, 0)), settings)
+    >>> round(float(result.network.weight), 1)
+    2.0
     """
     optimiser = _optimiser(network, settings)
     average = copy.deepcopy(network)
@@ -106,7 +145,7 @@ def train(
         for group in optimiser.param_groups:
             group["lr"] = settings.learning_rate * _schedule(step, settings)
         network.train()
-        with shortened_numbers(network, settings.bfloat16):
+        with _autocast(network, settings.bfloat16):
             value = loss(network, step)
         if not bool(torch.isfinite(value)):
             raise InputError(
@@ -150,12 +189,12 @@ def train(
             break
     bar.close()
     if checkpoint is not None:
-        checkpoint.unlink(missing_ok=True)
+        files.remove(checkpoint)
     best.eval()
-    return Result(best, state["history"], state["best_step"])
+    return Result(best, state["history"], state["best_step"], settings)
 
 
-def shortened_numbers(network: nn.Module, wanted: bool = True) -> torch.autocast:
+def _autocast(network: nn.Module, wanted: bool) -> torch.autocast:
     """Context in which convolutions and matrix products take bfloat16, if that is faster there.
 
     Weights, sums and the loss stay float32. A CPU without units for it takes longer with it.
@@ -167,11 +206,10 @@ def shortened_numbers(network: nn.Module, wanted: bool = True) -> torch.autocast
 
 
 def _optimiser(network: nn.Module, settings: Settings) -> torch.optim.Optimizer:
+    checks.one_of("optimiser", settings.optimiser, ("adam", "muon"))
     if settings.optimiser == "muon":
         return Muon(network.parameters(), settings.learning_rate)
-    if settings.optimiser == "adam":
-        return torch.optim.Adam(network.parameters(), settings.learning_rate, (0.9, 0.99))
-    raise InputError(f"optimiser: got {settings.optimiser!r}, allowed is adam or muon")
+    return torch.optim.Adam(network.parameters(), settings.learning_rate, (0.9, 0.99))
 
 
 def _schedule(step: int, settings: Settings) -> float:
