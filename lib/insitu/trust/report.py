@@ -271,7 +271,7 @@ def _true_error(f: Array, truth: Array) -> Line:
     value = float(((f - truth) ** 2).mean())
     floor = float(truth.var())
     told = f"PSNR {metrics.psnr(f, truth):.2f} dB, peak 1" if value else "none at all"
-    measured = f"{told}; the best constant's mean squared error is {floor:.5f}, its own {value:.5f}."
+    measured = f"{told}; mean squared error {value:.5f}, the best constant's {floor:.5f}."
     return _line(
         "error_true",
         "How large is it really?",
