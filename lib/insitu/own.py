@@ -72,7 +72,7 @@ def judge(
     frames, crop : str
         Part of both as first:last and as y0:y1,x0:x1; empty takes all.
     evidence : path
-        Counts of other frames of the same place, which the denoiser has not seen.
+        Counts of other frames of the same place, which the denoiser has not seen; all are taken.
     vacuum : str
         A box y0:y1,x0:x1 of the whole frame without specimen; else the flattest square.
     device : str
@@ -93,7 +93,7 @@ def judge(
     if not raw:
         raise InputError("movie: give the movie of counts, against which the other is held")
     if not denoised:
-        raise InputError("movie: give the same movie, denoised, too, as denoised")
+        raise InputError("denoised: give the same movie, denoised, too")
     checks.within("movie_pixel_size", pixel_size, 0, 100, "A")
     checks.within("movie_frame_time", frame_time, 0, 1e6, "s")
     checks.one_of("device", device, ("auto", "cpu", "cuda"))
@@ -109,17 +109,17 @@ def judge(
     size = pixel_size or movie.pixel_size or 0.0
     if evidence or vacuum:
         size = movie.pixel_size_or(pixel_size)
-    others = _evidence(evidence, movie, crop) if evidence else None
+    others = _evidence(evidence, movie, counts, crop) if evidence else None
     box = movie.vacuum(vacuum, crop)
     if 0 < size <= COARSE:
         box = box or noise.flattest_box(counts)
     if box is not None:
-        _refuse_dark(counts, shown, box)
+        _refuse_dark({"movie": counts, "evidence": others}, shown, box)
     results.lock()
     try:
         for name in ("card.json", "candidates.csv", "likelihood_map.png", "z.npy"):
             remove(results.path / name)  # of an earlier run
-        with tqdm(total=3, desc="judge", disable=not progress) as bar:
+        with tqdm(total=2, desc="judge", disable=not progress) as bar:
             card = report(counts, shown, seed=seed)
             z = averaging.agreement(counts, shown).z
             results.write_json("card.json", [asdict(line) for line in card])
@@ -128,15 +128,16 @@ def judge(
             numbers = {line.line: line.value for line in card if line.value is not None}
             numbers["frames"] = len(counts)
             text = [_of_the_dose(counts, size, frame_time or movie.frame_time or 0.0)]
-            bar.update()
             maps = {"z: denoised minus raw average, in standard deviations of counting": z}
             if box is not None and size <= COARSE:
                 crops = checks.box("movie_crop", crop, movie.shape[1:])
                 corner = [part.start for part in crops] if crops else [0, 0]
                 text += [_box_in_words(vacuum, box, corner)]
-                found = _candidates(results, counts, others, shown.mean(0), size, box, corner)
-                text, numbers = [*text, found[0]], numbers | found[1]
-                maps["atoms of the denoised average, those with more counts in blue"] = found[2]
+                words, found, drawn = _candidates(
+                    results, counts, others, shown.mean(0), size, box, corner
+                )
+                text, numbers = [*text, words], numbers | found
+                maps["atoms of the denoised average: blue where the counts agree"] = drawn
             else:
                 why = "are too coarse for it" if size else "have no known size"
                 text += [f"Single atoms were not tested: the pixels {why}."]
@@ -164,28 +165,34 @@ def _counts(movie: Movie, frames: str, crop: str) -> NDArray[np.int32]:
     return noise.as_counts(np.repeat(part, 2, axis=0))[:1]  # which alone would be refused
 
 
-def _evidence(path: str | Path, movie: Movie, crop: str) -> NDArray[np.int32]:
+def _evidence(
+    path: str | Path, movie: Movie, counts: NDArray[np.int32], crop: str
+) -> NDArray[np.int32]:
     other = open_movie(path)
-    if other.path.resolve() == movie.path.resolve():
-        raise InputError(
-            f"evidence: {other.path.name} is the movie itself; electrons that chose a place give "
-            "no p-value for it: give frames that the denoiser has not seen, or none"
-        )
     if other.shape[1:] != movie.shape[1:]:
         raise InputError(
             f"evidence: its frames have {other.shape[1]} x {other.shape[2]} pixels, those of the "
             f"movie {movie.shape[1]} x {movie.shape[2]}; give other frames of the same place"
         )
-    return _counts(other, "", crop)
-
-
-def _refuse_dark(counts: NDArray[Any], denoised: NDArray[Any], box: tuple[slice, slice]) -> None:
-    where = f"rows {box[0].start} to {box[0].stop}, columns {box[1].start} to {box[1].stop}"
-    if not counts[:, *box].any():
+    others = _counts(other, "", crop)
+    if other.path.resolve() == movie.path.resolve() or np.array_equal(others, counts):
         raise InputError(
-            f"movie_vacuum: no electron was counted in {where}; give a box of empty space that "
-            "the beam reaches"
+            f"evidence: {other.path.name} is the movie itself; electrons that chose a place give "
+            "no p-value for it: give frames that the denoiser has not seen, or none"
         )
+    return others
+
+
+def _refuse_dark(
+    movies: Mapping[str, NDArray[Any] | None], denoised: NDArray[Any], box: tuple[slice, slice]
+) -> None:
+    where = f"rows {box[0].start} to {box[0].stop}, columns {box[1].start} to {box[1].stop}"
+    for name, counts in movies.items():
+        if counts is not None and not counts[:, *box].any():
+            raise InputError(
+                f"movie_vacuum: no electron of {name} was counted in {where}; give a box of empty "
+                "space that the beam reaches"
+            )
     if not np.median(denoised.mean(0)[box]) > 0:
         raise InputError(
             f"denoised: in vacuum, {where}, its average is not above 0; is it in electrons?"

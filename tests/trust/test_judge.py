@@ -93,6 +93,7 @@ def test_bad_input_stops_before_any_work(pair, tmp_path):
     np.save(tmp_path / "nan.npy", denoised)
     np.save(tmp_path / "short.npy", denoised[1:])
     counts = tifffile.imread(folder / "counts.tif")
+    np.save(tmp_path / "same.npy", counts)
     counts[:, :10] = 0
     np.save(tmp_path / "dark.npy", counts)
     np.save(tmp_path / "narrow.npy", counts[:, :, 1:])
@@ -103,7 +104,7 @@ def test_bad_input_stops_before_any_work(pair, tmp_path):
         ((raw, tmp_path / "short.npy"), {}, "their shapes differ"),
         ((raw, tmp_path / "none.tif"), {}, "there is no file"),
         (("", good), {}, "give the movie of counts"),
-        ((raw, ""), {}, "as denoised"),
+        ((raw, ""), {}, "denoised, too"),
         ((tmp_path / "grey.npy", good), {}, "never negative"),
         ((raw, good), {"vacuum": "0:8,0:80"}, "movie_pixel_size: counts.tif does not tell it"),
         ((raw, good), {"vacuum": "0:8", "pixel_size": 0.2}, "give a box as y0:y1,x0:x1"),
@@ -111,6 +112,12 @@ def test_bad_input_stops_before_any_work(pair, tmp_path):
         ((raw, good), {"vacuum": "0:8,0:80", "pixel_size": float("nan")}, "allowed is 0 to 100"),
         ((tmp_path / "dark.npy", good), {"vacuum": "0:8,0:80", "pixel_size": 0.2}, "no electron"),
         ((raw, good), {"evidence": raw, "pixel_size": 0.2}, "is the movie itself"),
+        ((raw, good), {"evidence": tmp_path / "same.npy", "pixel_size": 0.2}, "the movie itself"),
+        (
+            (raw, good),
+            {"evidence": tmp_path / "dark.npy", "pixel_size": 0.2, "vacuum": "0:8,0:80"},
+            "no electron of evidence",
+        ),
         ((raw, good), {"evidence": tmp_path / "narrow.npy", "pixel_size": 0.2}, "the same place"),
         ((raw, good), {"evidence": tmp_path / "none.npy", "pixel_size": 0.2}, "there is no file"),
         ((raw, good), {"frames": "9:99,1"}, "give frames as first:last"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,6 +15,7 @@ from insitu.trust.without_truth import Estimate
 
 Array = NDArray[np.float64]
 FEWEST = 8  # frames of which an average says something
+INF, NAN = float("inf"), float("nan")
 WIDEST = 0.05  # error of the residual's variance, beyond which it says nothing
 SEEN = "it has seen the counts that it is held against"
 
@@ -87,9 +88,12 @@ def report(
     card = [_scale(y, f), _residual(y, f, own), _whiteness(left_over), _independence(left_over, f)]
     card += _average(y, f, detector)
     card.append(_error("own_counts", "own counts", own))
-    few = "" if len(y) > 10 else f"{len(y)} frames have none that are 3 to 5 away; 11 have"
-    away = without_truth.from_other_frames(f, y, seed=seed) if not few else own
-    card.append(_error("other_frames", "frames 3 to 5 away", away, few))
+    if len(y) > 10:
+        away = without_truth.from_other_frames(f, y, seed=seed)
+        card.append(_error("other_frames", "frames 3 to 5 away", away))
+    else:
+        few = f"{len(y)} frames have none that are 3 to 5 away; 11 have"
+        card.append(_error("other_frames", "frames 3 to 5 away", Estimate(NAN, NAN, NAN), few))
     if truth is not None:
         card.append(_true_error(f, movie_pair(truth, f)[0]))
     return card
@@ -99,66 +103,55 @@ def _line(
     line: str,
     question: str,
     value: float,
-    error: float | None,
-    allowed: tuple[float | None, float | None],
+    error: float,
+    allowed: tuple[float, float],
     good: str,
     bad: str,
     *,
+    limit: float = INF,
     doubt: str = "",
 ) -> Line:
-    """A line whose verdict is that of its numbers, if there is no doubt."""
+    """A line whose verdict is that of its numbers, if there is no doubt.
+
+    Where two errors pass the limit, only what is three errors outside of the allowed is a finding.
+    """
     low, high = allowed
-    numbers = [value] if error is None else [value, error]
-    if not doubt and not np.isfinite(numbers).all():
-        doubt = "too little was counted, or a movie does not vary"
-    passes = (low is None or value >= low) and (high is None or value <= high)
-    verdict: Literal["pass", "fail", "unknown"] = "pass" if passes else "fail"
-    words = good if passes else bad
-    if doubt:
-        verdict, words = "unknown", f"This movie cannot tell: {doubt}."
-    value_, error_, low_, high_ = (
-        float(v) if v is not None and np.isfinite(v) else None for v in (value, error, low, high)
-    )
-    return Line(line, "all", value_, error_, low_, high_, verdict, f"{question} {words}")
-
-
-def _within(
-    line: str, question: str, value: float, error: float, limit: float, good: str, bad: str
-) -> Line:
-    """A line whose value should be 0, and may be off by `limit`."""
-    unclear = 2 * error > limit and abs(value) < limit + 3 * error
-    doubt = f"{value:+.3f} \u00b1 {error:.3f} is too uncertain for a limit of {limit:g}"
-    return _line(
-        line, question, value, error, (-limit, limit), good, bad, doubt=doubt if unclear else ""
-    )
+    if 2 * error > limit and low - 3 * error < value < high + 3 * error:
+        doubt = doubt or f"{value:.3f} \u00b1 {error:.3f} is too uncertain for a limit of {limit:g}"
+    if not np.isfinite([value, error]).all():
+        doubt = doubt or "too little was counted, or a movie does not vary"
+    verdict: Any = "unknown" if doubt else "pass" if low <= value <= high else "fail"
+    words = {"pass": good, "fail": bad, "unknown": f"This movie cannot tell: {doubt}."}[verdict]
+    numbers = [float(v) if np.isfinite(v) else None for v in (value, error, low, high)]
+    told, off, least, most = numbers
+    return Line(line, "all", told, off, least, most, verdict, f"{question} {words}")
 
 
 def _ratio(one: float, other: float) -> float:
-    return one / other if other else float("nan")
+    return one / other if other else NAN
 
 
 def _scale(y: Array, f: Array) -> Line:
     value = _ratio(float(f.mean()), float(y.mean())) - 1
     measured = f"mean {f.mean():.4g}, {value:+.2%} off that of the counts"
-    return _within(
+    return _line(
         "scale",
         "Is it in electrons?",
         value,
         float(1 / np.sqrt(max(y.sum(), 1.0))),
-        0.02,
+        (-0.02, 0.02),
         f"Yes: {measured}.",
         f"No, {measured}: other units, or a bias; all that follows is in doubt.",
+        limit=0.02,
     )
 
 
 def _residual(y: Array, f: Array, own: Estimate) -> Line:
     """Mean square of the residual over the variance of counting."""
-    squared = float(((y - f) ** 2).mean())
-    noise = squared - own.mse
+    noise = float(((y - f) ** 2).mean()) - own.mse
     ratio, width = 1 + _ratio(own.mse, noise), _ratio(own.high - own.low, 4 * noise)
     low, high = 1 - 3 * width, 1.02 + 2 * width
     lost = "more than noise was taken out, something of the specimen is missing"
-    bad = f"too little was taken out, {SEEN}" if ratio < low else lost
     return _line(
         "residual",
         "Was noise taken out, and only noise?",
@@ -166,8 +159,8 @@ def _residual(y: Array, f: Array, own: Estimate) -> Line:
         width,
         (low, high),
         "Yes: as much was taken out as counting puts in.",
-        f"No: {bad}.",
-        doubt=f"its variance is known to {width:.0%}" if np.inf > width > WIDEST else "",
+        f"No: {f'too little was taken out, {SEEN}' if ratio < low else lost}.",
+        doubt=f"its variance is known to {width:.0%}" if INF > width > WIDEST else "",
     )
 
 
@@ -185,82 +178,77 @@ def _whiteness(left_over: Array) -> Line:
     }
     name = max(values, key=lambda k: abs(values[k]), default="column")
     measured = ", ".join(f"next {k} {v:+.4f}" for k, v in values.items())
-    return _within(
+    return _line(
         "whiteness",
         "Is what was taken out white?",
-        values.get(name, float("nan")),
+        values.get(name, NAN),
         float(1 / np.sqrt(r.size)),
-        0.02,
+        (-0.02, 0.02),
         f"Yes: it has no pattern (correlation with the {measured}).",
         f"No: it is alike from {name} to {name} (correlation with the {measured}).",
+        limit=0.02,
     )
 
 
 def _independence(left_over: Array, f: Array) -> Line:
-    spread = float(left_over.std() * f.std())
     shared = float(((left_over - left_over.mean()) * (f - f.mean())).mean())
-    value = _ratio(shared, spread)
+    value = _ratio(shared, float(left_over.std() * f.std()))
     lost = "contrast was lost, or a pixel keeps its own noise"
     bold = "contrast was exaggerated, or noise of other counts kept"
-    return _within(
+    return _line(
         "independence",
         "Has what was taken out nothing to do with the picture?",
         value,
         float(1 / np.sqrt(f.size)),
-        0.02,
+        (-0.02, 0.02),
         f"Nothing: correlation {value:+.4f}.",
         f"It has: {lost if value > 0 else bold} (correlation {value:+.4f}).",
+        limit=0.02,
     )
 
 
 def _average(y: Array, f: Array, detector: Detector | None) -> list[Line]:
-    found = averaging.agreement(y, f, detector=detector)
-    n, frames = found.z.size, found.frames
-    hint = "If nothing moved, do not believe it."
+    z, mean, deviation, frames = averaging.agreement(y, f, detector=detector)
     few = f"{frames} frames are too few for an average, {FEWEST} are the least"
-    if frames < FEWEST:
-        question = f"Does it agree with the average of {frames} frames?"
-        nothing = float("nan")
-        return [
-            _line(f"average_{name}", question, nothing, None, allowed, "", "", doubt=few)
-            for name, allowed in (("mean", (-0.05, 0.05)), ("deviation", (None, 1.1)))
-        ]
-    unclear = 2 / np.sqrt(2 * n) > 0.1 and found.deviation < 1.1 + 3 / np.sqrt(2 * n)
+    doubt = few if frames < FEWEST else ""
+    hint = "If nothing moved, do not believe it."
     return [
-        _within(
+        _line(
             "average_mean",
             f"Is it as bright as the average of {frames} frames?",
-            found.mean,
-            float(1 / np.sqrt(n)),
-            0.05,
-            f"Yes: z {found.mean:+.3f}.",
-            f"No: z {found.mean:+.3f}. {hint}",
+            mean,
+            float(1 / np.sqrt(z.size)),
+            (-0.05, 0.05),
+            f"Yes: z {mean:+.3f}.",
+            f"No: z {mean:+.3f}. {hint}",
+            limit=0.05,
+            doubt=doubt,
         ),
         _line(
             "average_deviation",
             f"Does it agree with the average of {frames} frames from pixel to pixel?",
-            found.deviation,
-            float(1 / np.sqrt(2 * n)),
-            (None, 1.1),
-            f"Yes, within counting noise: deviation of z {found.deviation:.3f}.",
-            f"No: deviation of z {found.deviation:.3f}; the average shows what the denoised frames "
-            f"do not, or the other way round. {hint}",
-            doubt=f"{n} pixels are too few" if unclear else "",
+            deviation,
+            float(1 / np.sqrt(2 * z.size)),
+            (-INF, 1.1),
+            f"Yes, within counting noise: deviation of z {deviation:.3f}.",
+            f"No: deviation of z {deviation:.3f}; the average shows what the denoised frames do "
+            f"not, or the other way round. {hint}",
+            limit=0.1,
+            doubt=doubt,
         ),
     ]
 
 
 def _error(name: str, route: str, e: Estimate, doubt: str = "") -> Line:
-    if e.mse > 0:
-        good = f"uPSNR {e.psnr():.1f} dB, mean squared error {e.low:.5f} to {e.high:.5f}."
-    else:
+    good = f"uPSNR {e.psnr():.1f} dB, mean squared error {e.low:.5f} to {e.high:.5f}."
+    if not e.mse > 0:
         good = f"Too small to be told: a mean squared error of at most {e.high:.5f}."
     return _line(
         f"error_{name}",
         f"How large is its error, by {route}?",
-        float("nan") if doubt else e.mse,
-        None if doubt else (e.high - e.low) / 4,
-        (e.mse - e.high, None) if not doubt else (None, None),
+        e.mse,
+        (e.high - e.low) / 4,
+        (e.mse - e.high, INF),  # 0 or more is not excluded
         good,
         f"Negative ({e.low:.5f} to {e.high:.5f}): {SEEN}.",
         doubt=doubt,
@@ -268,16 +256,9 @@ def _error(name: str, route: str, e: Estimate, doubt: str = "") -> Line:
 
 
 def _true_error(f: Array, truth: Array) -> Line:
-    value = float(((f - truth) ** 2).mean())
-    floor = float(truth.var())
+    value, floor = float(((f - truth) ** 2).mean()), float(truth.var())
     told = f"PSNR {metrics.psnr(f, truth):.2f} dB, peak 1" if value else "none at all"
     measured = f"{told}; mean squared error {value:.5f}, the best constant's {floor:.5f}."
-    return _line(
-        "error_true",
-        "How large is it really?",
-        value,
-        None,
-        (None, floor),
-        measured,
-        f"Larger than a constant's: {measured}",
-    )
+    bad = f"Larger than a constant's: {measured}"
+    question = "How large is it really?"
+    return _line("error_true", question, value, 0.0, (-INF, floor), measured, bad)
