@@ -26,6 +26,7 @@ import torch
 from IPython.display import HTML, display
 
 from insitu import InputError, fetch
+from insitu.book import figures
 from insitu.book.parameters import Parameter, check_names, declared_in, parse_parameters
 from insitu.files import ResultsFolder
 
@@ -63,6 +64,7 @@ def start(name: str, namespace: dict[str, Any]) -> Page:
             check_names(dict.fromkeys(names), declared)
     values = {key: p.check(namespace[key]) for key, p in declared.items()}
     namespace.update(values)
+    figures.style()
     page = Page(name, declared, values)
     display(HTML(_card(name, declared, values)))
     return page
