@@ -6,7 +6,8 @@ counting noise, and a comparison has to allow for just that.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -72,11 +73,15 @@ def agreement(
 
 
 def over_frames(
-    raw: ArrayLike, denoised: ArrayLike, numbers: ArrayLike, **options: Any
+    raw: ArrayLike,
+    denoised: ArrayLike,
+    numbers: Iterable[int],
+    *,
+    region: NDArray[np.bool_] | None = None,
 ) -> list[Agreement]:
     """Agreement of the first n frames, for each n: a bias that one frame hides shows in many."""
     y, f = movie_pair(raw, denoised)
-    return [agreement(y[:n], f[:n], **options) for n in np.atleast_1d(np.asarray(numbers, int))]
+    return [agreement(y[:n], f[:n], region=region) for n in numbers]
 
 
 def movie_pair(raw: ArrayLike, denoised: ArrayLike) -> tuple[Array, Array]:
