@@ -185,7 +185,10 @@ def measure_for(movie: NDArray[Any]) -> Measure:
     counts = noise.as_counts(movie)
     if counts.max() > 40:
         return surprise(Poisson())
-    return surprise(Categorical.fit(counts))
+    try:
+        return surprise(Categorical.fit(counts))
+    except InputError:  # too few different counts to fit a detector to
+        return surprise(Poisson())
 
 
 def hidden_square(movie: NDArray[Any]) -> int:
