@@ -1,15 +1,14 @@
 """What several tests share."""
 
 import os
-from pathlib import Path
 
 import nbformat
 import pytest
 
 from insitu import fetch
+from insitu.book import contents
 
-ROOT = Path(__file__).parents[1]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = [c.path for c in contents.chapters()]
 
 os.environ.setdefault("MPLBACKEND", "agg")
 

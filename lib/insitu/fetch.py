@@ -51,6 +51,7 @@ RECORDINGS = {
 ROOT = Path(__file__).resolve().parents[2]  # the book's folder: the library lies in lib/insitu
 THRESHOLDS = (31, 91, 151, 211)  # between the grey levels of the counts 0 to 4 in pt-ceo2-etem.gif
 _files_read: dict[str, str] = {}
+_not_to_be_had: dict[str, str] = {}
 
 
 def data_cache() -> Path:
@@ -74,10 +75,11 @@ def recording(name: str) -> Path:
             pooch.get_logger().setLevel("WARNING")
             pooch.retrieve(source.url, f"sha256:{source.sha256}", fname=name, path=folder)
     except (OSError, ValueError) as error:
-        raise Unavailable(
+        _not_to_be_had[name] = (
             f"{name} could not be fetched ({type(error).__name__}); it can be had from "
             f"{source.url} and belongs into {folder}"
-        ) from None
+        )
+        raise Unavailable(_not_to_be_had[name]) from None
     _files_read[name] = source.sha256
     return path
 
@@ -102,6 +104,11 @@ def shipped(name: str) -> Path:
 def files_read() -> dict[str, str]:
     """Name and sha256 of every file that was asked for so far in this process."""
     return dict(sorted(_files_read.items()))
+
+
+def not_to_be_had() -> list[str]:
+    """What was said of each recording that was asked for in vain in this process."""
+    return list(_not_to_be_had.values())
 
 
 def file_hash(path: Path) -> str:

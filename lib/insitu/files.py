@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
+import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -277,46 +280,58 @@ class ResultsFolder:
     Parameters
     ----------
     path : str or Path
-        Made when something is written. `lock` keeps others out until `unlock`, or until the
-        process ends.
+        Made when something is written. `lock` keeps other processes out until `unlock`, or
+        until this process ends.
 
     Raises
     ------
     InputError
         If it is a file.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> results = ResultsFolder(Path(tempfile.mkdtemp()) / "mine")
+    >>> results.lock()
+    >>> results.write_json("results.json", {"psnr_db": 31.5}).name
+    'results.json'
+    >>> results.unlock()
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).expanduser()
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"output_dir: {self.path} is a file; choose a folder")
-        self._lock = filelock.FileLock(self.path / ".lock")
+        # not in the folder: input that is refused later must leave nothing behind
+        name = hashlib.sha256(f"{Path.home()} {self.path.resolve()}".encode()).hexdigest()[:32]
+        self._lock = filelock.FileLock(
+            Path(tempfile.gettempdir()) / f"insitu-{name}.lock", is_singleton=True
+        )
 
     def lock(self) -> None:
-        """Keep every other run out of the folder.
+        """Keep every other process out of the folder.
 
         Raises
         ------
         InputError
-            If another run writes into it, or it is not writable.
+            If another run writes into it, or it cannot be written into.
         """
+        there = next(p for p in (self.path.resolve(), *self.path.resolve().parents) if p.exists())
+        if not os.access(there, os.W_OK):
+            raise InputError(
+                f"output_dir: {self.path} cannot be written into; choose another folder"
+            )
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)
         except filelock.Timeout:
             raise InputError(
                 f"output_dir: another run is writing into {self.path}; wait for it, or choose "
                 f"another folder"
             ) from None
-        except OSError as error:
-            raise InputError(
-                f"output_dir: {self.path} cannot be written into ({error.strerror or error}); "
-                f"choose another folder"
-            ) from None
 
     def unlock(self) -> None:
         """Let others in."""
-        self._lock.release()
+        self._lock.release(force=True)
 
     def write(self, name: str, writer: Callable[[Path], Any]) -> Path:
         """Write a file or a store by `writer(path)`, under a temporary name until it is `whole`.

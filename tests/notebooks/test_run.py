@@ -16,10 +16,10 @@ from ase.build import bulk
 from ase.io import write
 
 from insitu import InputError, fetch
-from insitu.book import chapter, cli
+from insitu.book import cli, contents, runs
 from insitu.tomography import phantoms
 
-NOTEBOOKS = sorted((fetch.ROOT / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = [c.path for c in contents.chapters()]
 
 CHAPTER_2 = fetch.ROOT / "notebooks" / "02-electron-counting.ipynb"
 
@@ -45,7 +45,7 @@ def smoke_run(request, tmp_path_factory):
     """A chapter run by nbval with the smoke preset, once: its folder and its record."""
     path = request.param
     folder = tmp_path_factory.mktemp(path.stem)
-    values = cli._parameters(path, "smoke", (), ()) | {"output_dir": str(folder / "out")}
+    values = runs.chapter_values(path, "smoke") | {"output_dir": str(folder / "out")}
     prepared = folder / path.name
     papermill.execute_notebook(path, prepared, values, prepare_only=True, progress_bar=False)
     notebook = nbformat.read(prepared, as_version=4)
@@ -166,7 +166,7 @@ def test_own_movie_and_its_verdict(tmp_path):
     tifffile.imwrite(tmp_path / "mine.tif", movie)
     values = {"movie": "mine.tif", "movie_pixel_size": 0.2, "movie_vacuum": "0:64,0:20"}
     values |= {"repeats": 4, "output_dir": str(tmp_path / "out")}
-    record = cli.run_chapter(CHAPTER_2, values, progress=False)
+    record = runs.run_chapter(CHAPTER_2, values, progress=False)
     text = printed(record["notebook"])
     assert "Yes, as far as a denoiser is concerned." in text
     assert "Yes: a blind spot of one pixel is enough." in text
@@ -189,7 +189,7 @@ def test_without_network_it_says_so_and_goes_on(tmp_path, monkeypatch):
     for variable in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(variable, "http://127.0.0.1:9")  # nothing listens there
     values = {"repeats": 4, "output_dir": str(tmp_path / "out")}
-    record = cli.run_chapter(CHAPTER_2, values, progress=False)
+    record = runs.run_chapter(CHAPTER_2, values, progress=False)
     text = printed(record["notebook"])
     assert fetch.RECORDINGS["pt-ceo2-etem.gif"].url in text
     assert "goes on with a simulated movie" in text
@@ -211,7 +211,7 @@ def test_doctor_tells_what_runs(capsys):
     text = capsys.readouterr().out
     for word in ("memory", "GPU", "disk", "data cache", "works", "02-electron-counting: will run"):
         assert word in text
-    assert os.fspath(chapter.output_folder("x", "")).startswith(str(fetch.ROOT))
+    assert os.fspath(contents.output_folder("x")).startswith(str(fetch.ROOT))
 
 
 @pytest.mark.parametrize(
@@ -240,9 +240,9 @@ def test_bad_values_of_the_simulations(tmp_path, capsys, chapter_number, values,
 def test_own_structure(tmp_path):
     """A reader's xyz goes through the whole of chapter 1."""
     write(tmp_path / "mine.xyz", bulk("Au", cubic=True).repeat((3, 3, 2)))
-    values = cli._parameters(NOTEBOOKS[0], "smoke", (), ()) | {"structure": "mine.xyz"}
+    values = runs.chapter_values(NOTEBOOKS[0], "smoke") | {"structure": "mine.xyz"}
     out = tmp_path / "out"
-    record = cli.run_chapter(NOTEBOOKS[0], values | {"output_dir": str(out)}, progress=False)
+    record = runs.run_chapter(NOTEBOOKS[0], values | {"output_dir": str(out)}, progress=False)
     assert "atoms: {'Au': 72}" in printed(record["notebook"])
     assert {p.name for p in out.iterdir()} >= {"clean.tif", "through_focus.tif", "specimen.xyz"}
 
@@ -296,7 +296,7 @@ def test_own_image_and_own_training(tmp_path):
     counts = np.random.default_rng(0).poisson(0.5, (61, 75)).astype(np.uint8)
     tifffile.imwrite(tmp_path / "mine.tif", counts)
     path = next(n for n in NOTEBOOKS if n.stem.startswith("04"))
-    values = cli._parameters(path, "smoke", (), ()) | {
+    values = runs.chapter_values(path, "smoke") | {
         "movie": "mine.tif",
         "movie_pixel_size": 0.1,
         "train": True,
@@ -305,7 +305,7 @@ def test_own_image_and_own_training(tmp_path):
         "train_images": 16,
         "output_dir": str(tmp_path / "out"),
     }
-    cli.run_chapter(path, values, progress=False)
+    runs.run_chapter(path, values, progress=False)
     denoised = tifffile.imread(tmp_path / "out" / "own" / "denoised.tif")
     assert denoised.shape == counts.shape
     assert denoised.dtype == np.float32
@@ -319,13 +319,13 @@ def test_own_movie_is_denoised_and_judged(tmp_path):
     mean = 0.5 * (1 + 0.5 * np.cos(1.3 * x) * np.cos(1.2 * y)) * np.ones((14, 1, 1))
     tifffile.imwrite(tmp_path / "mine.tif", rng.poisson(mean).astype(np.uint8))
     by_number = {n.stem[:2]: n for n in NOTEBOOKS}
-    values = cli._parameters(by_number["05"], "smoke", (), ()) | {
+    values = runs.chapter_values(by_number["05"], "smoke") | {
         "movie": str(tmp_path / "mine.tif"),
         "movie_pixel_size": 0.2,
         "movie_steps": 2,
         "output_dir": str(tmp_path / "05"),
     }
-    cli.run_chapter(by_number["05"], values, progress=False)
+    runs.run_chapter(by_number["05"], values, progress=False)
     denoised = tifffile.imread(tmp_path / "05" / "own" / "denoised.tif")
     assert denoised.shape == (14, 37, 53)
     assert denoised.dtype == np.float32
@@ -335,22 +335,19 @@ def test_own_movie_is_denoised_and_judged(tmp_path):
     counts = tifffile.imread(tmp_path / "mine.tif").astype(float)
     assert ((counts - prompt) ** 2).mean() < ((counts - denoised) ** 2).mean()
     assert not (tmp_path / "05" / "own" / "deviation.tif").exists()  # too few frames to tell
-    pair = {
-        "raw": str(tmp_path / "mine.tif"),
+    values = runs.chapter_values(by_number["07"], "smoke") | {
+        "movie": str(tmp_path / "mine.tif"),
         "denoised": str(tmp_path / "05" / "own" / "denoised.tif"),
+        "movie_pixel_size": 0.2,
+        "output_dir": str(tmp_path / "07"),
     }
-    values = (
-        cli._parameters(by_number["07"], "smoke", (), ())
-        | pair
-        | {
-            "pixel_size": 0.2,
-            "output_dir": str(tmp_path / "07"),
-        }
-    )
-    cli.run_chapter(by_number["07"], values, progress=False)
-    lines = (tmp_path / "07" / "candidates.csv").read_text().splitlines()
-    assert lines[0].startswith("y_angstrom,x_angstrom")
-    assert (tmp_path / "07" / "likelihood_map.png").stat().st_size > 1000
+    runs.run_chapter(by_number["07"], values, progress=False)
+    yours = tmp_path / "07" / "own"
+    lines = (yours / "candidates.csv").read_text().splitlines()
+    assert lines[0] == "y_angstrom,x_angstrom,electrons,expected_without,log_ratio_nat"
+    assert (yours / "likelihood_map.png").stat().st_size > 1000
+    card = json.loads((yours / "card.json").read_text())
+    assert {line["verdict"] for line in card} <= {"pass", "fail", "unknown"}
 
 
 @pytest.mark.parametrize(
@@ -359,14 +356,15 @@ def test_own_movie_is_denoised_and_judged(tmp_path):
         ("05", {"movie": "nothing.tif"}, "there is no file"),
         ("06", {"denoised": "only.tif"}, "give the movie of counts"),
         ("07", {"denoised": "only.tif"}, "give the movie of counts"),
+        ("07", {"evidence": "only.tif"}, "give the movie of counts"),
         ("10", {"own_contrast": 0.5}, "own_contrast: got 0.5, allowed is 0 or above 1"),
     ],
 )
 def test_bad_values_of_ones_own_data_stop_before_any_work(tmp_path, chapter, values, words):
     path = next(n for n in NOTEBOOKS if n.stem.startswith(chapter))
-    given = cli._parameters(path, "smoke", (), ()) | values
+    given = runs.chapter_values(path, "smoke") | values
     with pytest.raises(InputError, match=words):
-        cli.run_chapter(path, given | {"output_dir": str(tmp_path / "out")}, progress=False)
+        runs.run_chapter(path, given | {"output_dir": str(tmp_path / "out")}, progress=False)
     assert not (tmp_path / "out").exists()
 
 
@@ -383,12 +381,12 @@ def tilt_series(tmp_path):
 @pytest.mark.parametrize("contrast", [0.0, 2.42])  # without a law, and with one
 def test_own_tilt_series_gives_volumes_for_others_to_open(tmp_path, tilt_series, contrast):
     path = next(n for n in NOTEBOOKS if n.stem.startswith("10"))
-    values = cli._parameters(path, "smoke", (), ()) | {
+    values = runs.chapter_values(path, "smoke") | {
         "tilt_series": str(tilt_series),
         "output_dir": str(tmp_path / "out"),
         "own_contrast": contrast,
     }
-    cli.run_chapter(path, values, progress=False)
+    runs.run_chapter(path, values, progress=False)
     group = zarr.open_group(tmp_path / "out" / "volumes.zarr", mode="r")
     assert group["volumes"].shape == group["deviation"].shape == (12, 20, 20, 20)
     assert float(group["deviation"][:].max()) > 0

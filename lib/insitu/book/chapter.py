@@ -1,7 +1,8 @@
 """A chapter's parameters, results and provenance.
 
 `start` checks the values of the parameters cell against its own declarations
-(`insitu.book.parameters`) and shows them as a card; `Page.finish` writes the results.
+(`insitu.book.parameters`), locks the folder of results and shows the values as a card;
+`Page.finish` writes the results, and what they were made from.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ import psutil
 import torch
 from IPython.display import HTML, display
 
-from insitu import InputError, fetch
+from insitu import InputError, fetch, files
+from insitu.book import contents, figures, freshness
 from insitu.book.parameters import Parameter, check_names, declared_in, parse_parameters
 from insitu.files import ResultsFolder
 
@@ -45,14 +47,15 @@ def start(name: str, namespace: dict[str, Any]) -> Page:
     Raises
     ------
     InputError
-        On an unknown name, a wrong type, or a value that is not allowed.
+        On an unknown name, a wrong type, a value that is not allowed, or a folder of results
+        that another run is writing into.
     """
     history = [str(cell) for cell in namespace.get("In", [])]
     source = next((c for c in reversed(history) if "output_dir: str" in c), "")
     declared = (
         parse_parameters(source)
         if source
-        else declared_in(fetch.ROOT / "notebooks" / f"{name}.ipynb")
+        else declared_in(contents.ROOT / "notebooks" / f"{name}.ipynb")
     )
     if any(key not in namespace for key in declared):
         raise InputError("run the parameters cell first, it is the second cell of the page")
@@ -63,7 +66,9 @@ def start(name: str, namespace: dict[str, Any]) -> Page:
             check_names(dict.fromkeys(names), declared)
     values = {key: p.check(namespace[key]) for key, p in declared.items()}
     namespace.update(values)
-    page = Page(name, declared, values)
+    figures.style()
+    page = Page(name, values)
+    page.results.lock()
     display(HTML(_card(name, declared, values)))
     return page
 
@@ -71,18 +76,16 @@ def start(name: str, namespace: dict[str, Any]) -> Page:
 class Page:
     """A running chapter: its device, its random generators, and where its results go."""
 
-    def __init__(
-        self, name: str, declared: Mapping[str, Parameter], values: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, name: str, values: Mapping[str, Any]) -> None:
         self.name = name
         self.values = dict(values)
         self.device = _device(self.values.get("device", "auto"))
         seed = int(self.values.get("seed", 0))
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.rng = np.random.default_rng(seed)
-        self.results = ResultsFolder(output_folder(name, self.values.get("output_dir", "")))
+        folder = contents.output_folder(name, self.values.get("output_dir", ""))
+        self.results = ResultsFolder(folder)
         self.folder = self.results.path
-        self.not_default = {k: v for k, v in values.items() if v != declared[k].default}
         self.incomplete = ""  # why this run does not show all that the page is about
         self._begin = time.perf_counter()
 
@@ -91,7 +94,9 @@ class Page:
         return self.results.write(name, writer)
 
     def finish(self, results: Mapping[str, float]) -> None:
-        """Write results.json and run.json, and make every result available to the text.
+        """Write results.json and run.json, make every result available to the text, let go.
+
+        A notebook that an earlier run left in the folder goes, since its results are gone too.
 
         Raises
         ------
@@ -104,16 +109,23 @@ class Page:
             raise ValueError(f"results that are no finite numbers: {', '.join(bad)}")
         run = {
             "chapter": self.name,
+            "run": os.environ.get("INSITU_RUN", ""),  # `insitu run` knows its own by it
             "parameters": self.values,
             "device": device_name(self.device),
             "seconds": round(time.perf_counter() - self._begin, 1),
             "peak_memory_mb": round(peak_memory() / 1e6),
             "versions": versions(),
             "data": fetch.files_read(),
-            "incomplete": self.incomplete,
+            "modules": freshness.modules_now(),
+            "incomplete": self.incomplete or "; ".join(fetch.not_to_be_had()),
         }
-        for name, record in (("results.json", numbers), ("run.json", run)):
-            self.results.write_json(name, record)
+        notebook = self.folder / f"{self.name}.ipynb"
+        if freshness.run_of(notebook) not in ("", run["run"]):
+            files.remove(notebook)
+        files.remove(self.folder / "run.json")  # whole results have a run.json beside them
+        self.results.write_json("results.json", numbers)
+        self.results.write_json("run.json", run)
+        self.results.unlock()
         for key, value in numbers.items():
             glue(key, value)
         rows = "".join(
@@ -132,14 +144,6 @@ def glue(name: str, value: float | str) -> None:
         raw=True,
         metadata={"scrapbook": {"name": name, "mime_prefix": prefix}},
     )
-
-
-def output_folder(name: str, output_dir: str) -> Path:
-    """Where a chapter writes: `output_dir`, or _results/<chapter> in the book's folder."""
-    if output_dir:
-        return Path(output_dir).expanduser()
-    base = fetch.ROOT if (fetch.ROOT / "notebooks").is_dir() else Path.cwd()
-    return base / "_results" / name
 
 
 def peak_memory() -> int:

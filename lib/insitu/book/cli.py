@@ -1,32 +1,17 @@
-"""The `insitu` command: run chapters, refresh stale pages, and tell what will run here."""
+"""The `insitu` command. What a command needs is imported when it runs, so that help is quick."""
 
 from __future__ import annotations
 
-import base64
-import json
-import os
-import shutil
 import sys
-import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from importlib import metadata
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import click
-import nbformat
-import papermill
-import psutil
-import torch
-import yaml
-from papermill.exceptions import PapermillExecutionError
 
-from insitu import InputError, fetch
-from insitu.book import chapter, freshness, parameters, publish
-
-NOTEBOOKS = fetch.ROOT / "notebooks"
-_SENTENCES = ("InputError", "Unavailable")  # errors that are meant for the reader
+from insitu import InputError
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -40,15 +25,116 @@ def main(arguments: Sequence[str] | None = None) -> None:
         else:
             words.append(word)
     try:
-        group(words, prog_name="insitu")
+        raise SystemExit(group.main(words, prog_name="insitu", standalone_mode=False) or 0)
+    except click.ClickException as error:
+        error.show()
+        raise SystemExit(error.exit_code) from None
     except InputError as error:
         click.echo(f"insitu: {error}", err=True)
         raise SystemExit(2) from None
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("insitu: stopped; the same command goes on or begins again", err=True)
+        raise SystemExit(130) from None
 
 
 @click.group()
 def group() -> None:
-    """AI for in situ electron microscopy: run the book's chapters with your own values."""
+    """AI for in situ electron microscopy: denoise, judge and reconstruct files of your own.
+
+    And run the book's chapters with your own values.
+    """
+
+
+def _options(*names: str, output: str) -> Callable[[Any], Any]:
+    """Options of the commands for one's own files."""
+    known = {
+        "output": click.option(
+            "--output",
+            default=output,
+            show_default=True,
+            metavar="DIR",
+            help="Folder that the results go into.",
+        ),
+        "pixel_size": click.option(
+            "--pixel-size",
+            default=0.0,
+            metavar="A",
+            help="Pixel size in angstrom, where the file does not tell it.",
+        ),
+        "frame_time": click.option(
+            "--frame-time",
+            default=0.0,
+            metavar="S",
+            help="Time of a frame in seconds, where the file does not tell it.",
+        ),
+        "frames": click.option(
+            "--frames", default="", metavar="FIRST:LAST", help="Part of the movie in time."
+        ),
+        "crop": click.option(
+            "--crop", default="", metavar="Y0:Y1,X0:X1", help="Part of the frames in pixels."
+        ),
+        "device": click.option(
+            "--device", default="auto", show_default=True, help="auto, cpu or cuda."
+        ),
+        "seed": click.option(
+            "--seed", default=0, show_default=True, help="Of every random number."
+        ),
+    }
+
+    def decorate(command: Any) -> Any:
+        for name in reversed(("output", *names, "device", "seed")):
+            command = known[name](command)
+        return command
+
+    return decorate
+
+
+_MOVIE = ("pixel_size", "frame_time", "frames", "crop")
+
+
+@group.command()
+@click.argument("file")
+@click.option("--with-simulation", is_flag=True, help="By the shipped network, not trained on it.")
+@click.option("--steps", default=300, show_default=True, help="Of training on the movie.")
+@_options(*_MOVIE, output="_results/denoise")
+def denoise(file: str, output: str, **options: Any) -> None:
+    """Denoise FILE, a movie of counts, by a network trained on it alone."""
+    _do("denoise", file, output, **options)
+
+
+@group.command()
+@click.argument("raw")
+@click.argument("denoised")
+@click.option("--evidence", default="", metavar="FILE", help="Independent frames of the same.")
+@click.option("--vacuum", default="", metavar="Y0:Y1,X0:X1", help="A box without specimen.")
+@_options(*_MOVIE, output="_results/judge")
+def judge(raw: str, denoised: str, output: str, **options: Any) -> None:
+    """Judge DENOISED, by whatever program, by the counts of RAW."""
+    _do("judge", raw, denoised, output, **options)
+
+
+@group.command()
+@click.argument("series")
+@click.option("--angles", default="", metavar="FILE", help="Tilt angles, and times behind them.")
+@click.option("--axis", default="auto", show_default=True, help="Along what the tilt axis runs.")
+@click.option("--bins", default=1, show_default=True, help="Detector pixels that are summed.")
+@click.option("--steps", default=500, show_default=True, help="Of the fit.")
+@click.option("--members", default=3, show_default=True, help="Fits whose scatter is the error.")
+@click.option("--steady", default=0.0, show_default=True, help="Weight of a steady change.")
+@click.option("--variation", default=0.5, show_default=True, help="Weight of total variation.")
+@click.option("--contrast", default=0.0, show_default=True, help="Of two metals; 0 fits one.")
+@click.option("--waves", default=1.0, show_default=True, help="Fineness of change in time.")
+@_options(output="_results/reconstruct")
+def reconstruct(series: str, output: str, **options: Any) -> None:
+    """Reconstruct a volume for every moment of SERIES, a tilt series."""
+    _do("reconstruct", series, output, **options)
+
+
+def _do(task: str, *files: str, **options: Any) -> None:
+    """Do what `insitu.own` does to files of one's own; the last one is the folder of results."""
+    getattr(import_module("insitu.own"), task)(*files, **options)
+    output = files[-1]
+    click.echo(f"results are in {output}; {Path(output) / 'report.html'} shows them")
 
 
 @group.command()
@@ -63,19 +149,24 @@ def run(
     files: tuple[str, ...],
 ) -> None:
     """Run CHAPTERS by number or name, one after the other; 'all' runs every one."""
-    jobs = [(path, _parameters(path, preset, files, given)) for path in find_chapters(chapters)]
+    from insitu.book import contents, runs
+
+    paths = contents.find_chapters(chapters)
+    jobs = [(path, runs.chapter_values(path, preset, files, given)) for path in paths]
     rows, failed = [], False
     for path, values in jobs:
+        if len(jobs) > 1 and values.get("output_dir"):
+            values["output_dir"] = str(Path(values["output_dir"]) / path.stem)
         begin = time.perf_counter()
         try:
-            record, note = run_chapter(path, values), "ok"
+            record, note = runs.run_chapter(path, values), "ok"
         except InputError as error:
             record, note, failed = {}, str(error), True
             click.echo(f"{path.stem}: {error}", err=True)
         rows.append((path.stem, time.perf_counter() - begin, record, note))
     click.echo(f"{'chapter':28s} {'seconds':>8s} {'peak MB':>8s}  {'device':20s} result")
     for name, seconds, record, note in rows:
-        memory, device = record.get("peak_memory_mb", "-"), record.get("device", "-")
+        memory, device = record.get("peak_tree_mb", "-"), record.get("device", "-")
         result = record.get("notebook", note)
         click.echo(f"{name:28s} {seconds:8.1f} {memory!s:>8s}  {device:20s} {result}")
     if failed:
@@ -85,18 +176,22 @@ def run(
 @group.command()
 @click.option("--check", is_flag=True, help="Change nothing; exit with 1 if a page is stale.")
 def refresh(check: bool) -> None:
-    """Run the pages whose code, library or data have changed, with their default values."""
-    stale = [p for p in sorted(NOTEBOOKS.glob("*.ipynb")) if not freshness.is_fresh(p)]
-    for path in publish.sync(fetch.ROOT, write=not check):
-        click.echo(f"not in step with the public address: {path.relative_to(fetch.ROOT)}")
-        if check:
-            raise SystemExit(1)
+    """Run the pages whose code, library, data or outputs have changed, with default values."""
+    from insitu.book import contents, freshness
+
+    stale = [c.path for c in contents.chapters() if not freshness.is_fresh(c.path)]
     if check:
         for path in stale:
             click.echo(f"stale: {path.stem} (run `insitu refresh`)")
         raise SystemExit(1 if stale else 0)
     for path in stale:
-        refresh_page(path)
+        from insitu.book import runs
+
+        click.echo(f"running {path.stem}")
+        changed = runs.refresh_page(path)
+        click.echo(f"   {len(changed)} of its figures changed" if changed else "   same figures")
+        for alt in changed:
+            click.echo(f"   - {alt}")
     click.echo(f"{len(stale)} pages refreshed" if stale else "every page is fresh")
 
 
@@ -115,177 +210,7 @@ def bank(path: Path, count: int, seed: int, workers: int | None) -> None:
 @group.command()
 def doctor() -> None:
     """Tell what this machine has, and what will and will not run on it."""
-    memory = psutil.virtual_memory()
-    disk = shutil.disk_usage(fetch.ROOT)
-    cores = len(psutil.Process().cpu_affinity()) if sys.platform == "linux" else os.cpu_count()
-    click.echo("packages    " + ", ".join(f"{k} {v}" for k, v in _versions().items()))
-    click.echo(f"processor   {cores} cores; torch uses {torch.get_num_threads()} of them")
-    click.echo(f"memory      {memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB are free")
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none; not needed"
-    click.echo(f"GPU         {gpu}")
-    click.echo(f"disk        {disk.free / 1e9:.1f} GB are free")
-    click.echo(f"data cache  {fetch.data_cache()}")
-    for name in fetch.RECORDINGS:
-        there = (fetch.data_cache() / name).is_file()
-        click.echo(f"            {name}: {'there' if there else 'not there, fetched when needed'}")
-    path = find_chapters(["02"])[0]
-    click.echo(f"trial       {path.stem} with the smoke preset ...")
-    begin = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder:
-        values = _parameters(path, "smoke", (), ()) | {"output_dir": folder}
-        trial = run_chapter(path, values, progress=False)
-    click.echo(
-        f"            {time.perf_counter() - begin:.0f} s, {trial['peak_memory_mb']} MB: works"
-    )
-    for notebook in sorted(NOTEBOOKS.glob("*.ipynb")):
-        stamp = nbformat.read(notebook, as_version=4).metadata.get("insitu", {})
-        click.echo(f"{notebook.stem}: {_outlook(stamp, memory.available, disk.free)}")
-    if not torch.cuda.is_available():
-        click.echo("the gpu preset (training at paper scale): will not run here, it needs a GPU")
+    from insitu.book.doctor import examine
 
-
-def find_chapters(names: Sequence[str]) -> list[Path]:
-    """Paths of chapters given by number ('2', '02'), name, or 'all'.
-
-    Raises
-    ------
-    InputError
-        With the known chapters.
-    """
-    known = sorted(NOTEBOOKS.glob("*.ipynb"))
-    if not known:
-        raise InputError(f"no chapters in {NOTEBOOKS}; run this from a clone of the book")
-    found: list[Path] = []
-    for name in names:
-        number = name.zfill(2) + "-"
-        hits = [
-            p
-            for p in known
-            if name in ("all", p.stem, p.name) or (name.isdigit() and p.stem.startswith(number))
-        ]
-        if not hits:
-            raise InputError(f"no chapter {name!r}; known are {', '.join(p.stem for p in known)}")
-        found += [p for p in hits if p not in found]
-    return found
-
-
-def run_chapter(path: Path, values: Mapping[str, Any], *, progress: bool = True) -> dict[str, Any]:
-    """Run a chapter into its output folder.
-
-    Returns
-    -------
-    dict
-        The run's record (run.json), with the path of the executed notebook.
-
-    Raises
-    ------
-    InputError
-        If the chapter refuses its input (then nothing is written), or fails.
-    """
-    folder = chapter.output_folder(path.stem, str(values.get("output_dir", ""))).resolve()
-    if folder == NOTEBOOKS.resolve() or NOTEBOOKS.resolve() in folder.parents:
-        raise InputError(f"output_dir: {folder} holds the sources of the book; choose another")
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"output_dir: {folder} is a file; choose a folder")
-    with tempfile.TemporaryDirectory() as scratch:
-        working = Path(scratch) / path.name
-        try:
-            papermill.execute_notebook(
-                path,
-                working,
-                parameters=dict(values),
-                kernel_name="python3",
-                progress_bar=progress,
-                extra_arguments=["--IPKernelApp.log_level=ERROR"],
-            )
-        except PapermillExecutionError as error:
-            if error.ename in _SENTENCES:
-                raise InputError(error.evalue) from None
-            folder.mkdir(parents=True, exist_ok=True)
-            broken = folder / f"{path.stem}.failed.ipynb"
-            shutil.copyfile(working, broken)
-            raise InputError(
-                f"failed with {error.ename}: {error.evalue} (cell {error.exec_count}); the "
-                f"notebook up to there is {broken}"
-            ) from None
-        unfinished = folder / f".part-{path.name}"
-        shutil.copyfile(working, unfinished)
-        unfinished.replace(folder / path.name)
-    record: dict[str, Any] = json.loads((folder / "run.json").read_text("utf-8"))
-    return record | {"notebook": str(folder / path.name)}
-
-
-def refresh_page(path: Path) -> None:
-    """Run a page with its default values and put outputs and stamp into its source."""
-    click.echo(f"running {path.stem}")
-    record = run_chapter(path, {})
-    if record["incomplete"]:
-        raise InputError(f"{path.stem} is left as it was: {record['incomplete']}")
-    executed = nbformat.read(record["notebook"], as_version=4)
-    freshness.stamp_page(executed, record)
-    unfinished = path.with_name(f".part-{path.name}")
-    nbformat.write(executed, unfinished)
-    unfinished.replace(path)
-    pictures = [
-        output["data"]["image/png"]
-        for cell in executed.cells
-        for output in cell.get("outputs", [])
-        if "image/png" in output.get("data", {})
-    ]
-    if pictures:  # the first one stands for the chapter, in the README and on the first page
-        picture = fetch.ROOT / "book" / "_static" / f"{path.stem}.png"
-        picture.write_bytes(base64.b64decode(pictures[0]))
-
-
-def _parameters(
-    path: Path, preset: str | None, files: Sequence[str], given: Sequence[tuple[str, str]]
-) -> dict[str, Any]:
-    """Checked parameters of one chapter: preset, then files, then the command line."""
-    declared = parameters.declared_in(path)
-    values: dict[str, Any] = {}
-    if preset:
-        source = NOTEBOOKS / "presets" / f"{preset}.yml"
-        if not source.is_file():
-            known = ", ".join(sorted(p.stem for p in source.parent.glob("*.yml")))
-            raise InputError(f"no preset {preset!r}; known are {known}")
-        values |= _read_yaml(source).get(path.stem, {})
-    for name in files:
-        values |= _read_yaml(Path(name))
-    parameters.check_names(values | dict(given), declared)
-    checked = {key: declared[key].check(value) for key, value in values.items()}
-    return checked | {key: declared[key].parse(text) for key, text in given}
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path} cannot be read as YAML: {str(error).splitlines()[0]}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: expected lines of 'name: value'")
-    return content
-
-
-def _outlook(stamp: Mapping[str, Any], memory: float, disk: float) -> str:
-    """Whether a chapter will run here, in words."""
-    if not stamp:
-        return "not run yet, so its cost is not known"
-    need = (
-        f"needs {stamp['peak_memory_mb']} MB and took {stamp['seconds']:.0f} s on {stamp['device']}"
-    )
-    if stamp["peak_memory_mb"] * 1e6 > memory:
-        return f"will not run: {need}; close other programs"
-    if disk < 2e8:
-        return f"will not run: {need}, and the disk is almost full"
-    return f"will run: {need}"
-
-
-def _versions() -> dict[str, str]:
-    names = ("jupyter-book", "jupyterlab", "papermill", "hyperspy", "abtem")
-    found = chapter.versions()
-    for name in names:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+    for line in examine():
+        click.echo(line)

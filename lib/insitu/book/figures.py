@@ -9,6 +9,8 @@ import html
 import io
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from string import Template
 from typing import Any
 
 import ipywidgets as widgets
@@ -37,7 +39,14 @@ STYLE: Any = {
     "image.interpolation": "nearest",
     "legend.frameon": False,
 }
-plt.rcParams.update(STYLE)
+# dots an inch and grey levels, best first: noise takes many bytes, and hides that it got fewer
+_QUALITIES = ((150, 64), (120, 40), (100, 32))
+_MOST_BYTES = 110_000  # of a picture; all of a page's keep below 1.2 MB
+
+
+def style() -> None:
+    """Draw as on the pages of the book, from here on: `chapter.start` calls it."""
+    plt.rcParams.update(STYLE)
 
 
 def show(figure: Figure, *, alt: str) -> None:
@@ -57,21 +66,48 @@ def show(figure: Figure, *, alt: str) -> None:
     """
     if len(alt.split()) < 4:
         raise ValueError(f"alt: say in a sentence what the figure shows, got {alt!r}")
-    stream = io.BytesIO()
-    figure.savefig(
-        stream, format="png", facecolor="white", bbox_inches="tight", metadata={"Software": None}
-    )
+    for dots, levels in _QUALITIES:
+        stream = io.BytesIO()
+        figure.savefig(stream, format="png", facecolor="white", bbox_inches="tight", dpi=dots)
+        drawn = Image.open(stream)
+        png = _palette_png(drawn, levels)
+        if len(png) < _MOST_BYTES:
+            break
     plt.close(figure)
-    drawn = Image.open(stream).convert("RGB")
-    red, green, blue = (np.asarray(band) for band in drawn.split())
-    if np.array_equal(red, green) and np.array_equal(red, blue):
-        drawn = drawn.convert("L")  # a grey figure in a third of the bytes
-    stream = io.BytesIO()
-    drawn.save(stream, "PNG", optimize=True)
-    png = base64.b64encode(stream.getvalue()).decode()
-    width = round(96 * drawn.width / plt.rcParams["savefig.dpi"])  # CSS pixels
-    shown = {"alt": alt, "width": width}
-    display({"image/png": png, "text/plain": alt}, raw=True, metadata={"image/png": shown})
+    shown = {"alt": alt, "width": round(96 * drawn.width / dots)}  # CSS pixels
+    bundle = {"image/png": base64.b64encode(png).decode(), "text/plain": alt}
+    display(bundle, raw=True, metadata={"image/png": shown})
+
+
+def _palette_png(image: Image.Image, levels: int) -> bytes:
+    """Return a PNG of that many grey levels and of the colours that serve the picture best.
+
+    The same picture gives the same bytes: nothing of the time or of versions is written.
+    """
+    rgb = np.asarray(image.convert("RGB"))
+    index = np.rint(rgb.mean(axis=2) * ((levels - 1) / 255)).astype(np.uint8)
+    palette = _greys(levels)
+    coloured = np.ptp(rgb, axis=2) > 8
+    if coloured.any():
+        kinds, which, often = np.unique(
+            rgb[coloured], axis=0, return_inverse=True, return_counts=True
+        )
+        weight = np.ceil(often**0.5).astype(int)  # so that rare colours count too
+        votes = Image.fromarray(np.repeat(kinds, weight, axis=0)[None])
+        chosen = votes.quantize(256 - levels, Image.Quantize.MEDIANCUT)
+        palette += chosen.getpalette() or []
+        index[coloured] = levels + np.asarray(chosen)[0, np.cumsum(weight) - 1][which]
+    return _indexed_png(index, palette)
+
+
+def _greys(levels: int) -> list[int]:
+    return np.repeat(np.rint(np.linspace(0, 255, levels)).astype(int), 3).tolist()
+
+
+def _indexed_png(index: NDArray[np.uint8], palette: list[int]) -> bytes:
+    picture = Image.fromarray(index).convert("P")
+    picture.putpalette(palette)
+    return _png(picture, bits=8)
 
 
 def panels(
@@ -224,7 +260,7 @@ def scrubber(
     limits: tuple[float, float] | None = None,
     zoom: int = 3,
     name: str = "frame",
-    levels: int = 256,
+    levels: int = 64,
 ) -> None:
     """Movies side by side with a slider: alive in a notebook, and on the static page too.
 
@@ -249,7 +285,7 @@ def scrubber(
     name : str
         What the slider goes through.
     levels : int
-        Grey levels; fewer make noisy movies smaller.
+        Grey levels at most; noisy movies get fewer, down to 24, to take fewer bytes.
     """
     arrays = [np.asarray(m, dtype=float) for m in movies.values()]
     if len({a.shape for a in arrays}) != 1 or len(labels) != len(arrays[0]):
@@ -262,8 +298,7 @@ def scrubber(
     joined = np.concatenate(
         [np.pad(a, ((0, 0), (0, 0), (0, gap)), constant_values=high) for a in arrays], axis=2
     )[:, :, :-gap]
-    steps = np.rint(np.clip((joined - low) / (high - low), 0, 1) * (levels - 1))
-    grey = np.rint(steps * (255 / (levels - 1))).astype(np.uint8)
+    grey = np.rint(np.clip((joined - low) / (high - low), 0, 1) * 255).astype(np.uint8)
     count, height, width = grey.shape
     live = live_slider(grey, list(movies), labels, zoom=zoom, name=name)
     columns = min(count, max(1, round((count * height / width) ** 0.5)))
@@ -272,9 +307,13 @@ def scrubber(
     for index, frame in enumerate(grey):
         row, column = divmod(index, columns)
         sheet[row * height : (row + 1) * height, column * width : (column + 1) * width] = frame
+    for fewer in sorted({min(levels, n) for n in (levels, 32, 24)}, reverse=True):
+        png = _indexed_png(np.rint(sheet * ((fewer - 1) / 255)).astype(np.uint8), _greys(fewer))
+        if len(png) < _MOST_BYTES:
+            break
     length, text = _bar_length(arrays[0].shape[2] * pixel_size)
-    page = _SCRUBBER.format(
-        png=base64.b64encode(_png(sheet)).decode(),
+    page = template("scrubber.html").substitute(
+        png=base64.b64encode(png).decode(),
         alt=html.escape(alt, quote=True),
         titles="".join(f"<span>{html.escape(t)}</span>" for t in movies),
         labels=html.escape(json.dumps(list(labels)), quote=True),
@@ -294,72 +333,31 @@ def scrubber(
     display(bundle, raw=True)
 
 
+def template(name: str) -> Template:
+    """Return the HTML of that name beside this module, with `$name` where values go."""
+    return Template((Path(__file__).parent / name).read_text("utf-8").rstrip())
+
+
 def live_slider(
     frames: NDArray[np.uint8], titles: Sequence[str], labels: Sequence[str], *, zoom: int, name: str
 ) -> widgets.VBox:
     """Return the ipywidgets slider of `scrubber`, for a notebook with a kernel."""
     count, _, width = frames.shape
     slider = widgets.IntSlider(value=0, min=0, max=count - 1, description=name)
-    picture = widgets.Image(value=_png(frames[0]), format="png", width=width * zoom)
+    picture = widgets.Image(
+        value=_png(Image.fromarray(frames[0])), format="png", width=width * zoom
+    )
     note = widgets.Label(value=labels[0])
 
     def turn(change: Mapping[str, Any]) -> None:
-        picture.value = _png(frames[change["new"]])
+        picture.value = _png(Image.fromarray(frames[change["new"]]))
         note.value = labels[change["new"]]
 
     slider.observe(turn, names="value")
     return widgets.VBox([widgets.Label(value=" | ".join(titles)), picture, slider, note])
 
 
-def _png(image: NDArray[np.uint8]) -> bytes:
+def _png(image: Image.Image, **options: Any) -> bytes:
     stream = io.BytesIO()
-    Image.fromarray(image).save(stream, "PNG", optimize=True)
+    image.save(stream, "PNG", optimize=True, **options)
     return stream.getvalue()
-
-
-_SCRUBBER = """\
-<figure class="insitu-scrubber" data-labels="{labels}" data-columns="{columns}"
- style="--columns: {columns}; --aspect: {aspect}; --bar: {bar}%; max-width: {width}px">
-<style>
-.insitu-scrubber {{ margin: 0 0 1em; }}
-.insitu-scrubber .titles {{ display: flex; }}
-.insitu-scrubber .titles span {{ flex: 1; text-align: center; }}
-.insitu-scrubber .view {{ position: relative; overflow: hidden; }}
-.insitu-scrubber img {{ width: 100%; image-rendering: pixelated; display: block; }}
-.insitu-scrubber .bar, .insitu-scrubber .control {{ display: none; }}
-@media screen {{
-.insitu-scrubber.live .view {{ aspect-ratio: var(--aspect); }}
-.insitu-scrubber.live img {{ position: absolute; max-width: none;
-  width: calc(100% * var(--columns)); }}
-.insitu-scrubber.live .bar {{ display: block; position: absolute; left: 2%; bottom: 3%;
-  width: var(--bar); border-top: 3px solid #000; background: #fffc; color: #000;
-  font: 11px/1.3 sans-serif; text-align: center; }}
-.insitu-scrubber.live .control {{ display: flex; gap: 1em; align-items: center; flex-wrap: wrap; }}
-.insitu-scrubber input {{ flex: 1 1 12em; min-height: 2em; }}
-.insitu-scrubber output {{ min-width: 12em; }}
-}}
-</style>
-<div class="titles">{titles}</div>
-<div class="view"><img class="dark-light" alt="{alt}" src="data:image/png;base64,{png}">
-<div class="bar">{bar_text}</div></div>
-<label class="control">{name} <input type="range" min="0" max="{last}" value="0" step="1">
-<output>{first}</output></label>
-<script>
-(function () {{
-  document.querySelectorAll(".insitu-scrubber:not(.live)").forEach(function (figure) {{
-    var labels = JSON.parse(figure.dataset.labels), columns = Number(figure.dataset.columns);
-    var image = figure.querySelector("img"), input = figure.querySelector("input");
-    function turn() {{
-      var i = Number(input.value);
-      image.style.left = -100 * (i % columns) + "%";
-      image.style.top = -100 * Math.floor(i / columns) + "%";
-      input.setAttribute("aria-valuetext", labels[i]);
-      figure.querySelector("output").textContent = labels[i];
-    }}
-    input.addEventListener("input", turn);
-    figure.classList.add("live");
-    turn();
-  }});
-}})();
-</script>
-</figure>"""

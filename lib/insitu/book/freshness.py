@@ -1,69 +1,95 @@
-"""Whether the outputs of a page are those of its present code and data."""
+"""Whether the outputs of a page are those of its present code and data.
+
+A run records what it was made from, the modules of the library that were loaded at its end and
+the data that it read; its stamp holds one hash over these, the code cells and the outputs.
+"""
 
 from __future__ import annotations
 
 import ast
 import hashlib
+import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import nbformat
-
-from insitu import fetch
+from insitu import InputError, fetch
 
 LIBRARY = Path(__file__).resolve().parents[2]  # the folder that holds the package
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+_KEPT = ("parameters", "device", "seconds", "peak_memory_mb", "peak_tree_mb", "versions", "data")
 
 
-def page_hash(notebook: Any, data: Mapping[str, str], library: Path = LIBRARY) -> str:
-    """One hash of all that a page's outputs come from.
+def modules_now() -> dict[str, str]:
+    """Modules of the library that this process has loaded, with the hash of their code."""
+    names = [n for n in sys.modules if n.split(".")[0] == "insitu"]
+    return {name: module_hash(name) for name in sorted(names)}
+
+
+def module_hash(name: str, library: Path = LIBRARY) -> str:
+    """Hash of a module without its comments, docstrings and layout; "missing" if it is gone.
+
+    The HTML files of a package count with its `__init__`.
+    """
+    base = library.joinpath(*name.split("."))
+    for path in (base.with_suffix(".py"), base / "__init__.py"):
+        if path.is_file():
+            pages = [p.read_text("utf-8") for p in sorted(base.glob("*.html"))]
+            return _hash(_bare_code(path.read_text("utf-8")) + "".join(pages))
+    return "missing"
+
+
+def page_hash(notebook: Any, modules: Mapping[str, str], data: Mapping[str, str]) -> str:
+    """One hash of all that a page's outputs come from, and of the outputs.
 
     Parameters
     ----------
     notebook : NotebookNode
-        Its code cells count, the parameters cell among them; the text does not.
+        Its code cells, the parameters cell among them, and their outputs; its text does not
+        count.
+    modules : mapping
+        Name and hash of each module of the library that its run loaded.
     data : mapping
-        Name and sha256 of each file that the page reads.
-    library : Path
-        Folder of the package; modules imported directly or indirectly count, without their
-        comments, docstrings and layout.
+        Name and sha256 of each file that its run read.
     """
-    digest = hashlib.sha256()
-    for source in code_cells(notebook):
-        digest.update(b"cell\0" + source.strip().encode())
-    for path in imported_modules(code_cells(notebook), library):
-        digest.update(b"module\0" + path.relative_to(library).as_posix().encode())
-        digest.update(_bare_code(path.read_text("utf-8")).encode())
-    for name, sha256 in sorted(data.items()):
-        digest.update(f"data\0{name}\0{sha256}".encode())
-    return digest.hexdigest()
+    cells = [
+        [cell.source.strip(), cell.outputs] for cell in notebook.cells if cell.cell_type == "code"
+    ]
+    return _hash(json.dumps([cells, dict(modules), dict(data)], sort_keys=True))
 
 
 def is_fresh(path: Path, library: Path = LIBRARY) -> bool:
-    """Whether a notebook carries a stamp that fits its code, the library and the data."""
+    """Whether a notebook's stamp fits its code and outputs, the library and the data."""
+    import nbformat
+
     notebook = nbformat.read(path, as_version=4)
     stamp = notebook.metadata.get("insitu", {})
+    modules = {name: module_hash(name, library) for name in stamp.get("modules", [])}
     data = {name: _current_hash(name) for name in stamp.get("data", {})}
-    return bool(stamp) and stamp.get("hash") == page_hash(notebook, data, library)
+    return bool(stamp) and stamp.get("hash") == page_hash(notebook, modules, data)
 
 
-def stamp_page(notebook: Any, run: Mapping[str, Any], library: Path = LIBRARY) -> None:
-    """Write the stamp of a run into a notebook's metadata, and remove what must not be kept."""
-    kept = ("parameters", "device", "seconds", "peak_memory_mb", "versions", "data")
-    stamp = {key: run[key] for key in kept}
-    stamp["hash"] = page_hash(notebook, run["data"], library)
-    notebook.metadata = nbformat.from_dict(
-        {
-            "kernelspec": {
-                "display_name": "Python 3 (ipykernel)",
-                "language": "python",
-                "name": "python3",
-            },
-            "language_info": {"name": "python"},
-            "insitu": stamp,
-        }
-    )
+def run_of(path: Path) -> str:
+    """Which run of `insitu run` a notebook is of; "" if it is of none, or not there."""
+    try:
+        return str(json.loads(path.read_text("utf-8"))["metadata"].get("insitu_run", ""))
+    except (OSError, ValueError, KeyError):
+        return ""
+
+
+def stamp_page(notebook: Any, run: Mapping[str, Any]) -> None:
+    """Write the stamp of a run into a notebook's metadata, and remove what must not be kept.
+
+    Raises
+    ------
+    InputError
+        If the run did without something that the page is about, such as a recording.
+    """
+    import nbformat
+
+    if run["incomplete"]:
+        raise InputError(f"{run['chapter']} is left as it was: {run['incomplete']}")
     number = 0
     for cell in notebook.cells:
         cell.metadata = nbformat.from_dict(
@@ -77,6 +103,14 @@ def stamp_page(notebook: Any, run: Mapping[str, Any], library: Path = LIBRARY) -
         cell.outputs = _joined_streams([o for o in cell.outputs if not _is_progress(o)])
         for output in cell.outputs:
             output.get("data", {}).pop(WIDGET_VIEW, None)  # its kernel is gone, the HTML stays
+    stamp = {key: run[key] for key in _KEPT} | {
+        "modules": sorted(run["modules"]),
+        "hash": page_hash(notebook, run["modules"], run["data"]),
+    }
+    kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+    notebook.metadata = nbformat.from_dict(
+        {"kernelspec": kernel, "language_info": {"name": "python"}, "insitu": stamp}
+    )
 
 
 def _is_progress(output: Any) -> bool:
@@ -99,59 +133,6 @@ def _joined_streams(outputs: list[Any]) -> list[Any]:
     return joined
 
 
-def code_cells(notebook: Any) -> list[str]:
-    """Sources of the code cells whose outputs matter."""
-    return [
-        cell.source
-        for cell in notebook.cells
-        if cell.cell_type == "code" and "colab" not in cell.metadata.get("tags", [])
-    ]
-
-
-def imported_modules(sources: list[str], library: Path = LIBRARY) -> list[Path]:
-    """Files of the package that the sources import, directly or through one another."""
-    found: set[Path] = set()
-    waiting = [(source, "") for source in sources]
-    while waiting:
-        source, package = waiting.pop()
-        for name in _imports(source, package):
-            for path in _module_files(name, library):
-                if path not in found:
-                    found.add(path)
-                    inside = path.relative_to(library).parent
-                    waiting.append((path.read_text("utf-8"), ".".join(inside.parts)))
-    return sorted(found)
-
-
-def _imports(source: str, package: str) -> set[str]:
-    """Dotted names that a source may import; `package` resolves relative imports."""
-    lines = ["" if line.lstrip().startswith(("%", "!")) else line for line in source.split("\n")]
-    names: set[str] = set()
-    for node in ast.walk(ast.parse("\n".join(lines))):
-        if isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                parents = package.split(".")[: len(package.split(".")) - node.level + 1]
-                base = ".".join([*parents, *([base] if base else [])])
-            names.add(base)
-            names.update(f"{base}.{alias.name}" for alias in node.names)
-    return names
-
-
-def _module_files(name: str, library: Path) -> list[Path]:
-    """Files of a dotted name and of the packages around it; none if it is not of this library."""
-    parts = name.split(".")
-    if parts[0] != "insitu":
-        return []
-    files = []
-    for n in range(1, len(parts) + 1):
-        base = library.joinpath(*parts[:n])
-        files += [p for p in (base / "__init__.py", base.with_suffix(".py")) if p.is_file()]
-    return files
-
-
 def _bare_code(source: str) -> str:
     """Python code without comments, docstrings and layout."""
     tree = ast.parse(source)
@@ -165,7 +146,17 @@ def _bare_code(source: str) -> str:
             and isinstance(body[0].value.value, str)
         ):
             node.body = body[1:] or [ast.Pass()]
-    return ast.unparse(tree)
+    return json.dumps(_form(tree))
+
+
+def _form(node: Any) -> Any:
+    """A syntax tree as lists; the same for every version of Python, as `ast.dump` is not."""
+    if isinstance(node, list):
+        return [_form(n) for n in node]
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = [[name, _form(v)] for name, v in ast.iter_fields(node) if v not in (None, [])]
+    return [type(node).__name__, *fields]
 
 
 def _current_hash(name: str) -> str:
@@ -174,3 +165,7 @@ def _current_hash(name: str) -> str:
         return fetch.RECORDINGS[name].sha256
     path = fetch.ROOT / "data" / name
     return fetch.file_hash(path) if path.exists() else "missing"
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -10,10 +10,8 @@ comment:
 from __future__ import annotations
 
 import ast
-import io
 import json
 import re
-import tokenize
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +20,9 @@ from typing import Any
 from insitu import InputError
 
 _TYPES: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
+# papermill.inspect_notebook reads the same, but passes over a line that it cannot read
+_LINE = re.compile(r"(\w+)\s*:\s*(int|float|str|bool)\s*=\s*(.+?)\s*#\s*([^#=]+)")
+_NUMBER = r"([-+]?[\d.]+(?:e[-+]?\d+)?)"
 
 
 @dataclass(frozen=True)
@@ -89,36 +90,26 @@ def parse_parameters(source: str) -> dict[str, Parameter]:
     ValueError
         If a line is anything else than `name: type = value  # meaning; allowed`.
     """
-    comments = {
-        token.start[0]: token.string.lstrip("# ")
-        for token in tokenize.generate_tokens(io.StringIO(source).readline)
-        if token.type == tokenize.COMMENT
-    }
     declared = {}
-    for node in ast.parse(source).body:
-        if not (
-            isinstance(node, ast.AnnAssign)
-            and isinstance(node.target, ast.Name)
-            and isinstance(node.annotation, ast.Name)
-            and node.annotation.id in _TYPES
-            and node.value is not None
-            and node.lineno in comments
-        ):
+    for number, line in enumerate(source.splitlines(), 1):
+        if not line.strip():
+            continue
+        found = _LINE.fullmatch(line.strip())
+        if not found:
             raise ValueError(
-                f"line {node.lineno} of the parameters cell: expected "
+                f"line {number} of the parameters cell: expected "
                 f"'name: int, float, str or bool = value  # meaning; allowed values'"
             )
-        text, semicolon, allowed = comments[node.lineno].rpartition(";")
+        name, kind, value, comment = found.groups()
+        text, semicolon, allowed = comment.rpartition(";")
         if not semicolon:
             text, allowed = allowed, ""
-        number = r"([-+]?[\d.]+(?:e[-+]?\d+)?)"
-        span = re.fullmatch(rf"\s*{number} to {number}\s*", allowed)
+        span = re.fullmatch(rf"\s*{_NUMBER} to {_NUMBER}\s*", allowed)
         choices = re.fullmatch(r"\s*one of (.+)", allowed)
-        name = node.target.id
         declared[name] = Parameter(
             name=name,
-            type=node.annotation.id,
-            default=ast.literal_eval(node.value),
+            type=kind,
+            default=ast.literal_eval(value),
             help=text.strip(),
             low=float(span[1]) if span else None,
             high=float(span[2]) if span else None,

@@ -3,6 +3,8 @@
 import base64
 import io
 import re
+import subprocess
+import sys
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -88,14 +90,14 @@ def test_static_scrubber_holds_every_frame(shown):
     page = shown[0][0][0]["text/html"]
     assert 'alt="A &quot;movie&quot; that brightens."' in page
     png = base64.b64decode(re.search(r"base64,([^\"]+)", page)[1])
-    sheet = np.asarray(Image.open(io.BytesIO(png))).astype(float) / 255
+    sheet = np.asarray(Image.open(io.BytesIO(png)).convert("L")).astype(float) / 255
     columns = int(re.search(r'data-columns="(\d+)"', page)[1])
     width = 2 * 8 + 4
     for t in range(5):
         row, column = divmod(t, columns)
         tile = sheet[row * 6 : row * 6 + 6, column * width : column * width + width]
-        assert np.allclose(tile[:, :8], MOVIE[t], atol=1 / 255)
-        assert np.allclose(tile[:, 12:], MOVIE[t], atol=1 / 255)
+        assert np.allclose(tile[:, :8], MOVIE[t], atol=0.51 / 63 + 1 / 255)
+        assert np.allclose(tile[:, 12:], MOVIE[t], atol=0.51 / 63 + 1 / 255)
 
 
 def test_scrubber_wants_one_label_a_frame():
@@ -125,3 +127,29 @@ def test_show_panels_is_show_of_panels(shown):
     figures.show_panels({"a": MOVIE[0]}, pixel_size=0.2, columns=2, alt="One frame of a movie.")
     (bundle,), _ = shown[0]
     assert bundle["text/plain"] == "One frame of a movie."
+
+
+def test_a_figure_is_small_and_keeps_its_greys_and_colours(shown):
+    """Noise takes few bytes; smooth greys stay within half a level, lines keep their colour."""
+    noise = np.random.default_rng(0).normal(size=(4, 276, 276))
+    figures.show_panels(
+        {str(n): a for n, a in enumerate(noise)}, pixel_size=0.1, alt="Four pictures of noise."
+    )
+    assert len(base64.b64decode(shown[0][0][0]["image/png"])) < 200_000
+    ramp = np.linspace(0, 255, 300).astype(np.uint8)[None].repeat(20, 0)
+    drawn = Image.fromarray(ramp).convert("RGB")
+    line = np.array(drawn)
+    line[10] = (0, 114, 178)
+    again = Image.open(io.BytesIO(figures._palette_png(Image.fromarray(line), 64))).convert("RGB")
+    again = np.asarray(again).astype(int)
+    assert np.abs(again[10] - (0, 114, 178)).max() <= 1
+    assert np.abs(again[:10] - line[:10]).max() <= 2
+
+
+def test_importing_figures_changes_nothing_of_the_callers():
+    code = (
+        "import matplotlib as m; before = dict(m.rcParams); from insitu.book import figures;"
+        "after = dict(m.rcParams); assert before == after;"
+        "figures.style(); assert m.rcParams['image.cmap'] == 'gray'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

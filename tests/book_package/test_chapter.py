@@ -62,7 +62,6 @@ def test_good_values_pass(shown):
     assert namespace["dose"] == 4.0
     assert isinstance(namespace["dose"], float)
     assert page.values["frames"] == 20
-    assert page.not_default == {"dose": 4.0, "frames": 20}
     card = shown[0][0][0].data
     assert "papermill notebooks/02-test.ipynb out.ipynb -p dose 4.0 -p frames 20" in card
     assert "0.01 to 10000" in card

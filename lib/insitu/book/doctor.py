@@ -1,0 +1,102 @@
+"""What this machine has, and what will and will not run on it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import psutil
+import torch
+
+from insitu import fetch
+from insitu.book import contents, runs
+from insitu.book.chapter import versions
+
+_PACKAGES = ("jupyter-book", "jupyterlab", "papermill", "hyperspy", "abtem")
+_CGROUPS = Path("/sys/fs/cgroup")
+
+
+def examine() -> Iterator[str]:
+    """Look at this machine, try a small chapter, and tell of every chapter whether it will run."""
+    available, total = memory_available()
+    disk = shutil.disk_usage(contents.ROOT)
+    cores = len(psutil.Process().cpu_affinity()) if sys.platform == "linux" else os.cpu_count()
+    yield "packages    " + ", ".join(f"{k} {v}" for k, v in _versions().items())
+    yield f"processor   {cores} cores; torch uses {torch.get_num_threads()} of them"
+    yield f"memory      {available / 1e9:.1f} of {total / 1e9:.1f} GB are free"
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none; not needed"
+    yield f"GPU         {gpu}"
+    yield f"disk        {disk.free / 1e9:.1f} GB are free"
+    yield f"data cache  {fetch.data_cache()}"
+    for name in fetch.RECORDINGS:
+        there = (fetch.data_cache() / name).is_file()
+        yield f"            {name}: {'there' if there else 'not there, fetched when needed'}"
+    path = contents.find_chapters(["02"])[0]
+    yield f"trial       {path.stem} with the smoke preset ..."
+    begin = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        values = runs.chapter_values(path, "smoke") | {"output_dir": folder}
+        trial = runs.run_chapter(path, values, progress=False)
+    yield f"            {time.perf_counter() - begin:.0f} s, {trial['peak_tree_mb']} MB: works"
+    for each in contents.chapters():
+        stamp = nbformat.read(each.path, as_version=4).metadata.get("insitu", {})
+        yield f"{each.name}: {outlook(stamp, available, disk.free)}"
+    if not torch.cuda.is_available():
+        yield "the gpu preset (training at paper scale): will not run here, it needs a GPU"
+
+
+def outlook(stamp: Mapping[str, Any], memory: float, disk: float) -> str:
+    """Whether a chapter will run here, in words; memory and disk are what is free [bytes]."""
+    if not stamp:
+        return "not run yet, so its cost is not known"
+    megabytes = stamp.get("peak_tree_mb", stamp["peak_memory_mb"])
+    need = f"needs {megabytes} MB and took {stamp['seconds']:.0f} s on {stamp['device']}"
+    if megabytes * 1e6 > memory:
+        return f"will not run: {need}; close other programs"
+    if disk < 2e8:
+        return f"will not run: {need}, and the disk is almost full"
+    return f"will run: {need}"
+
+
+def memory_available() -> tuple[int, int]:
+    """Memory that is free and that there is [bytes], within the limits of a container."""
+    memory = psutil.virtual_memory()
+    available, total = memory.available, memory.total
+    for limit, used in _limits(_CGROUPS, Path("/proc/self/cgroup")):
+        available, total = min(available, limit - used), min(total, limit)
+    return max(available, 0), total
+
+
+def _limits(cgroups: Path, own: Path) -> Iterator[tuple[int, int]]:
+    """Limit and use of the groups that this process is in, for both versions of cgroups."""
+    new = (cgroups, "memory.max", "memory.current")
+    old = (cgroups / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes")
+    groups = [new, old]
+    for line in own.read_text().splitlines() if own.is_file() else []:
+        _, kinds, name = line.split(":", 2)
+        if kinds in ("", "memory"):
+            root, most, now = old if kinds else new
+            inside = root / name.lstrip("/")
+            groups += [(p, most, now) for p in (inside, *inside.parents) if root in p.parents]
+    for folder, most, now in groups:
+        text = (folder / most).read_text().strip() if (folder / most).is_file() else "max"
+        if text.isdigit():
+            yield int(text), int((folder / now).read_text())
+
+
+def _versions() -> dict[str, str]:
+    found = versions()
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found

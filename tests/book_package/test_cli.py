@@ -1,0 +1,280 @@
+"""The command line: names, values and files are checked before anything runs."""
+
+import contextlib
+import json
+import re
+import subprocess
+import sys
+
+import nbformat
+import papermill
+import pytest
+
+from insitu import InputError, own
+from insitu.book import cli, contents, doctor, runs
+
+
+def call(*words):
+    """Exit status of a call of `insitu`."""
+    with pytest.raises(SystemExit) as caught:
+        cli.main(list(words))
+    return caught.value.code
+
+
+@pytest.fixture
+def small_book(tmp_path, monkeypatch):
+    """A book of two tiny chapters."""
+    folder = tmp_path / "book" / "notebooks"
+    (folder / "presets").mkdir(parents=True)
+    (folder / "presets" / "smoke.yml").write_text("01-good:\n  size: 2\n")
+    code = nbformat.v4.new_code_cell
+    pages = (
+        ("01-good", "", "x = size"),
+        ("02-broken", "angle: float = 1.0  # of it; 0 to 9\n", "raise RuntimeError('a bug')"),
+    )
+    for name, more, body in pages:
+        cells = [
+            nbformat.v4.new_markdown_cell("# A page"),
+            code(
+                f'size: int = 5  # of it; 1 to 9\n{more}output_dir: str = ""  # where results go',
+                metadata={"tags": ["parameters"]},
+            ),
+            code(f"from insitu.book import chapter\npage = chapter.start({name!r}, globals())"),
+            code(body),
+            code("page.finish({'size': size})"),
+        ]
+        notebook = nbformat.v4.new_notebook(cells=cells)
+        notebook.metadata["kernelspec"] = {
+            "name": "python3",
+            "display_name": "Python 3",
+            "language": "python",
+        }
+        nbformat.write(notebook, folder / f"{name}.ipynb")
+    lines = [f"      - file: notebooks/{p.stem}\n" for p in sorted(folder.glob("*.ipynb"))]
+    (folder.parent / "_toc.yml").write_text("  - caption: A part\n    chapters:\n" + "".join(lines))
+    monkeypatch.setattr(contents, "ROOT", folder.parent)
+    return folder
+
+
+@pytest.mark.usefixtures("small_book")
+def test_chapters_by_number_and_name():
+    assert [p.stem for p in contents.find_chapters(["1", "02-broken"])] == ["01-good", "02-broken"]
+    assert [p.stem for p in contents.find_chapters(["all", "01"])] == ["01-good", "02-broken"]
+    for bad in ("7", "good", ""):
+        with pytest.raises(InputError, match="known are 01-good, 02-broken"):
+            contents.find_chapters([bad])
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("-p", "size", "0"), "size: got 0; allowed: 1 to 9"),
+        (("-p", "size=many"), "size: expected int, got 'many'"),
+        (("-p", "seize", "3"), "unknown parameter seize; this chapter knows size, output_dir"),
+        (("--preset", "huge"), "no preset 'huge'; known are smoke"),
+        (("-f", "missing.yml"), "missing.yml cannot be read"),
+        (("-p", "output_dir=NOTEBOOKS"), "holds the sources of the book"),
+    ],
+)
+def test_bad_calls_are_refused_in_a_sentence(small_book, tmp_path, capsys, words, sentence):
+    before = sorted(tmp_path.rglob("*"))
+    status = call("run", "01", *(w.replace("NOTEBOOKS", str(small_book)) for w in words))
+    assert status in (1, 2)
+    errors = capsys.readouterr().err.strip().splitlines()
+    assert sentence in errors[-1]
+    assert "Traceback" not in "\n".join(errors)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_values_come_from_preset_file_and_command_line(small_book, tmp_path):
+    (tmp_path / "v.yml").write_text("size: 3\n")
+    path = small_book / "01-good.ipynb"
+    assert runs.chapter_values(path, "smoke") == {"size": 2}
+    assert runs.chapter_values(path, "smoke", [str(tmp_path / "v.yml")]) == {"size": 3}
+    given = (("size", "4"),)
+    assert runs.chapter_values(path, "smoke", [str(tmp_path / "v.yml")], given) == {"size": 4}
+    (tmp_path / "v.yml").write_text("- 3\n")
+    with pytest.raises(InputError, match="expected lines of"):
+        runs.chapter_values(path, None, [str(tmp_path / "v.yml")])
+
+
+def test_one_file_serves_every_chapter(small_book, tmp_path):
+    """A name that only another chapter knows is passed over, one that nobody knows is not."""
+    values = tmp_path / "v.yml"
+    values.write_text("size: 3\nangle: 2\n")
+    assert runs.chapter_values(small_book / "01-good.ipynb", None, [str(values)]) == {"size": 3}
+    of_both = runs.chapter_values(small_book / "02-broken.ipynb", None, [str(values)])
+    assert of_both == {"size": 3, "angle": 2.0}
+    values.write_text("size: 3\nangel: 2\n")
+    with pytest.raises(InputError, match="unknown parameter angel"):
+        runs.chapter_values(small_book / "01-good.ipynb", None, [str(values)])
+
+
+def test_run_writes_results_and_a_table(small_book, tmp_path, capsys):
+    out = tmp_path / "out"
+    cli.group(["run", "01", "-p", "size", "7", "-p", "output_dir", str(out)], standalone_mode=False)
+    assert json.loads((out / "results.json").read_text()) == {"size": 7.0}
+    table = capsys.readouterr().out.splitlines()
+    assert table[0].split() == ["chapter", "seconds", "peak", "MB", "device", "result"]
+    assert table[1].startswith("01-good")
+    assert sorted(p.name for p in out.iterdir()) == ["01-good.ipynb", "results.json", "run.json"]
+    assert nbformat.read(small_book / "01-good.ipynb", as_version=4).cells[3].outputs == []
+
+
+@pytest.mark.usefixtures("small_book")
+def test_a_chapter_that_fails(tmp_path, capsys):
+    out = tmp_path / "out"
+    assert call("run", "02", "-p", "output_dir", str(out)) == 1
+    caught = capsys.readouterr()
+    assert "failed with RuntimeError: a bug" in caught.err
+    assert [p.name for p in out.iterdir()] == ["02-broken.failed.ipynb"]
+    assert "02-broken" in caught.out
+
+
+@pytest.mark.usefixtures("small_book")
+def test_several_chapters_get_a_folder_each(tmp_path):
+    out = tmp_path / "out"
+    assert call("run", "all", "-p", f"output_dir={out}") == 1
+    assert sorted(p.name for p in out.iterdir()) == ["01-good", "02-broken"]
+    assert (out / "01-good" / "results.json").is_file()
+
+
+def test_a_notebook_stands_beside_its_own_results_alone(small_book, tmp_path):
+    """Plain papermill takes away what an earlier `insitu run` left, results and notebook."""
+    out = tmp_path / "out"
+    record = runs.run_chapter(small_book / "01-good.ipynb", {"output_dir": str(out)})
+    assert record["peak_tree_mb"] >= record["peak_memory_mb"] > 10
+    assert json.loads((out / "run.json").read_text())["run"] == record["run"] != ""
+    papermill.execute_notebook(
+        small_book / "01-good.ipynb",
+        tmp_path / "mine.ipynb",
+        {"size": 3, "output_dir": str(out)},
+        progress_bar=False,
+    )
+    assert sorted(p.name for p in out.iterdir()) == ["results.json", "run.json"]
+    assert json.loads((out / "results.json").read_text()) == {"size": 3.0}
+
+
+def test_two_runs_do_not_write_into_one_folder(small_book, tmp_path):
+    out = tmp_path / "out"
+    holder = (
+        "import sys; from insitu.files import ResultsFolder\n"
+        f"results = ResultsFolder({str(out)!r})\nresults.lock()\n"
+        "print('locked', flush=True)\nsys.stdin.read()"
+    )
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", holder], stdin=pipe, stdout=pipe) as other:
+        assert other.stdout.readline() == b"locked\n"
+        with pytest.raises(InputError, match="another run is writing into"):
+            runs.run_chapter(small_book / "01-good.ipynb", {"output_dir": str(out)})
+        other.stdin.close()
+    assert not out.exists()
+    runs.run_chapter(small_book / "01-good.ipynb", {"output_dir": str(out)})
+
+
+def test_results_of_another_run_are_not_taken_for_ones_own(small_book, tmp_path, monkeypatch):
+    """A run that finds the record of another one says so and leaves no notebook."""
+    out = tmp_path / "out"
+    monkeypatch.setattr(runs, "_named", lambda run: contextlib.nullcontext())  # noqa: ARG005
+    with pytest.raises(InputError, match="another run has written into"):
+        runs.run_chapter(small_book / "01-good.ipynb", {"output_dir": str(out)})
+    assert not (out / "01-good.ipynb").exists()
+
+
+def test_refresh_tells_which_figures_changed():
+    def page(**pictures):
+        outputs = [
+            nbformat.v4.new_output("display_data", {"image/png": png, "text/plain": alt})
+            for alt, png in pictures.items()
+        ]
+        return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x", outputs=outputs)])
+
+    assert runs.pictures(page(a="AAAA", b="BBBB")) == {"a": "AAAA", "b": "BBBB"}
+
+
+def test_help_names_the_commands(capsys):
+    assert call("--help") == 0
+    text = capsys.readouterr().out
+    names = ("run", "refresh", "doctor", "bank", "denoise", "judge", "reconstruct")
+    assert all(re.search(rf"^  {name} ", text, re.M) for name in names)
+    assert call("denoise", "--help") == 0
+    assert "--pixel-size A" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (
+            ("denoise", "a.tif", "--pixel-size", "0.2", "--steps", "7", "--with-simulation"),
+            ("denoise", "a.tif", "_results/denoise", {"pixel_size": 0.2, "steps": 7}),
+        ),
+        (
+            ("judge", "a.tif", "b.tif", "--output", "o", "--vacuum", "0:9,0:9"),
+            ("judge", "a.tif", "b.tif", "o", {"vacuum": "0:9,0:9", "device": "auto", "seed": 0}),
+        ),
+        (
+            ("reconstruct", "s.mrc", "--angles", "t.txt", "--bins", "2"),
+            ("reconstruct", "s.mrc", "_results/reconstruct", {"angles": "t.txt", "bins": 2}),
+        ),
+    ],
+)
+def test_commands_for_ones_own_files(monkeypatch, capsys, words, expected):
+    calls = []
+    task, *files, options = expected
+    monkeypatch.setattr(own, task, lambda *a, **k: calls.append((a, k)), raising=False)
+    assert call(*words) == 0
+    ((given, named),) = calls
+    assert list(given) == files
+    assert options.items() <= named.items()
+    assert f"results are in {files[-1]}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "sentence"),
+    [
+        (InputError("movie: got nothing"), 2, "insitu: movie: got nothing"),
+        (KeyboardInterrupt(), 130, "insitu: stopped; the same command goes on or begins again"),
+    ],
+)
+def test_errors_of_ones_own_files_are_one_sentence(monkeypatch, capsys, error, status, sentence):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(own, "denoise", fail, raising=False)
+    assert call("denoise", "a.tif") == status
+    assert capsys.readouterr().err.strip().splitlines() == [sentence]
+
+
+def test_memory_limits_of_a_container_are_seen(tmp_path):
+    group = tmp_path / "fs" / "job" / "step"
+    group.mkdir(parents=True)
+    (tmp_path / "own").write_text("0::/job/step\n")
+    for folder, limit in ((group, "max"), (group.parent, "2000"), (tmp_path / "fs", "3000")):
+        (folder / "memory.max").write_text(f"{limit}\n")
+        (folder / "memory.current").write_text("500\n")
+    assert sorted(doctor._limits(tmp_path / "fs", tmp_path / "own")) == [(2000, 500), (3000, 500)]
+    old = tmp_path / "old" / "memory" / "job"
+    old.mkdir(parents=True)
+    (tmp_path / "own").write_text("4:memory:/job\n1:cpu:/job\n")
+    (old / "memory.limit_in_bytes").write_text("1000\n")
+    (old / "memory.usage_in_bytes").write_text("10\n")
+    assert list(doctor._limits(tmp_path / "old", tmp_path / "own")) == [(1000, 10)]
+
+
+def test_outlook_goes_by_the_whole_tree():
+    stamp = {"peak_memory_mb": 900, "peak_tree_mb": 1100, "seconds": 9.0, "device": "CPU"}
+    assert doctor.outlook(stamp, 1.2e9, 1e9).startswith("will run: needs 1100 MB")
+    assert doctor.outlook(stamp, 1.0e9, 1e9).startswith("will not run")
+    assert "the disk is almost full" in doctor.outlook(stamp, 1.2e9, 1e8)
+
+
+def test_bank_is_made_and_not_overwritten(tmp_path, capsys):
+    path = tmp_path / "waves.zarr"
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["bank", str(path), "--count", "1"])
+    assert caught.value.code == 0
+    assert (path / "zarr.json").is_file()
+    assert call("bank", str(path)) == 2
+    assert f"{path} exists" in capsys.readouterr().err
+    assert call("bank", str(tmp_path / "x"), "--count", "0") == 2
+    assert "count: got 0" in capsys.readouterr().err
