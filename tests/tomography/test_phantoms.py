@@ -64,21 +64,14 @@ def test_a_record_has_the_noise_that_it_says():
     angles = [0.0, 30.0, -60.0]
     clean, none = record(phantom, angles, noise=0.0, rng=np.random.default_rng(0))
     noisy, deviation = record(phantom, angles, noise=0.02, rng=np.random.default_rng(0))
+    clean, noisy = clean.projections, noisy.projections
     assert none == 0
     assert (noisy - clean).std() == pytest.approx(deviation, rel=0.05)
     assert deviation == pytest.approx(0.02 * clean.max())
     np.testing.assert_allclose(clean.sum((1, 2)), phantom.truth().sum((1, 2, 3)), rtol=0.01)
-    few, _ = record(phantom, angles, noise=0.0, dose=100.0, rng=np.random.default_rng(0))
-    bright = clean > 0.5 * clean.max()
-    expected = np.sqrt(clean[bright] * clean.max() / 100)
-    assert ((few - clean)[bright] / expected).std() == pytest.approx(1, abs=0.15)
-    dim, _ = record(phantom, angles, noise=0.0, saturation=0.5, rng=np.random.default_rng(0))
-    assert dim.max() == pytest.approx(clean.max() * 0.5 * (1 - np.exp(-2)), rel=1e-5)
-    moved, _ = record(
-        phantom, angles, noise=0.0, shifts=[0, 2, 0], probe=0.5, rng=np.random.default_rng(0)
-    )
+    moved, _ = record(phantom, angles, noise=0.0, shifts=[0, 2, 0], rng=np.random.default_rng(0))
     place = np.arange(24)
-    centres = [(q[1].sum(0) * place).sum() / q[1].sum() for q in (clean, moved)]
+    centres = [(q[1].sum(0) * place).sum() / q[1].sum() for q in (clean, moved.projections)]
     assert centres[1] - centres[0] == pytest.approx(2, abs=0.01)
 
 
