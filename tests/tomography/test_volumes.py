@@ -76,7 +76,7 @@ def test_a_fit_finds_what_changes(data, truth, fits):
 def test_an_ensemble_that_was_killed_goes_on_to_the_same_bits(data, tmp_path, dies_at):
     settings = replace(SHORT, steps=6, validate_every=3, save_every=2)
     fit = partial(ensembles.fit_members, data, FREE, members=3, hold_every=6)
-    whole = fit(settings)
+    whole = fit(settings, folder=tmp_path / "whole")
     dies_at(4)  # the second validation of the second member
     with pytest.raises(KeyboardInterrupt):
         fit(settings, folder=tmp_path)
