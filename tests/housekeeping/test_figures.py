@@ -101,3 +101,27 @@ def test_static_scrubber_holds_every_frame(shown):
 def test_scrubber_wants_one_label_a_frame():
     with pytest.raises(ValueError, match="one label a frame"):
         figures.scrubber({"a": MOVIE}, labels=["x"], alt="", pixel_size=1.0)
+
+
+def test_table_is_html_and_text(shown):
+    rows = [
+        {"method": "a <b>", "psnr_db": 31.23456, "n": 12},
+        {"method": "c", "psnr_db": 9, "n": 3},
+    ]
+    figures.table(rows, digits=3, caption="What each does")
+    (bundle,), _ = shown[0]
+    assert '<table class="insitu-table"><caption>What each does</caption>' in bundle["text/html"]
+    assert "<td>a &lt;b&gt;</td>" in bundle["text/html"]
+    assert '<td class="number">31.2</td>' in bundle["text/html"]
+    assert bundle["text/plain"].splitlines() == [
+        "What each does",
+        "method  psnr_db   n",
+        "a <b>      31.2  12",
+        "c             9   3",
+    ]
+
+
+def test_show_panels_is_show_of_panels(shown):
+    figures.show_panels({"a": MOVIE[0]}, pixel_size=0.2, columns=2, alt="One frame of a movie.")
+    (bundle,), _ = shown[0]
+    assert bundle["text/plain"] == "One frame of a movie."

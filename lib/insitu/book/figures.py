@@ -116,6 +116,70 @@ def panels(
     return figure
 
 
+def show_panels(images: Mapping[str, ArrayLike], *, alt: str, **options: Any) -> None:
+    """Put `panels` on the page: images side by side, with the options of `panels`.
+
+    Parameters
+    ----------
+    images : mapping
+        Title and (y, x) array of each panel.
+    alt : str
+        What is to be seen, in a sentence or two.
+    **options
+        Of `panels`: `pixel_size`, `limits`, `label`, `columns`, `width`.
+    """
+    show(panels(images, **options), alt=alt)
+
+
+def table(rows: Sequence[Mapping[str, Any]], *, digits: int = 4, caption: str = "") -> None:
+    """Put a table on the page.
+
+    Parameters
+    ----------
+    rows : sequence of mappings
+        Rows with the same keys, which head the columns.
+    digits : int
+        Significant digits of a number that is not whole.
+    caption : str
+        What stands in the table.
+    """
+    written = [{str(k): _written(v, digits) for k, v in row.items()} for row in rows]
+    heads = list(written[0]) if written else []
+    cells = [heads, *([row[head] for head in heads] for row in written)]
+    right = [all(_is_number(row[key]) for row in rows) for key in (rows[0] if rows else {})]
+    wide = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    pad = [str.rjust if r else str.ljust for r in right]
+    plain = [
+        "  ".join(p(t, n) for p, t, n in zip(pad, row, wide, strict=True)).rstrip() for row in cells
+    ]
+    lines = [
+        "<tr>" + "".join(_cell(tag, *pair) for pair in zip(row, right, strict=True)) + "</tr>"
+        for tag, row in zip(["th", *["td"] * len(written)], cells, strict=True)
+    ]
+    said = f"<caption>{html.escape(caption)}</caption>" if caption else ""
+    page = (
+        f'<table class="insitu-table">{said}<thead>{lines[0]}</thead>'
+        f"<tbody>{''.join(lines[1:])}</tbody></table>"
+    )
+    text = "\n".join([caption] * bool(caption) + plain)
+    display({"text/html": page, "text/plain": text}, raw=True)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+
+
+def _written(value: Any, digits: int) -> str:
+    if isinstance(value, float | np.floating):
+        return f"{value:.{digits}g}" if abs(value) < 10**digits else f"{value:.0f}"
+    return str(value)
+
+
+def _cell(tag: str, text: str, right: bool) -> str:
+    kind = ' class="number"' if right else ""
+    return f"<{tag}{kind}>{html.escape(text)}</{tag}>"
+
+
 def grey_limits(images: Sequence[NDArray[Any]]) -> tuple[float, float]:
     """Grey levels that serve several images: the smallest value, and the 99.5th percentile."""
     values = np.concatenate([np.asarray(a, dtype=float).ravel() for a in images])
