@@ -215,7 +215,7 @@ def tilt_angles(order: str, number: int, *, most: float = 70.0) -> NDArray[np.fl
     and again. interleaved: five sweeps, each between the tilts of the others.
 
     >>> tilt_angles("golden", 4).round(1)
-    array([  0. , -53.5,  33.1, -20.4])
+    array([  0. , -53.5,  33. , -20.4])
     """
     checks.one_of("order", order, ("incremental", "golden", "binary", "interleaved"))
     if number < 2 or not 0 < most <= 90:
