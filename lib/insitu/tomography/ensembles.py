@@ -161,7 +161,7 @@ def _contents(fits: Sequence[Fit]) -> tuple[dict[str, Tensor], dict[str, Any]]:
             own = found.state_dict()
             entries.append(entry | {"scale": found.scale})
         tensors |= {f"{number}.{key}": value for key, value in own.items()}
-    record: dict[str, Any] = {"series": fits[0].series.sample()}
+    record: dict[str, Any] = {"series": _sample(fits[0].series)}
     if isinstance(fits[0].specimen, Mixture):
         return tensors, record | {"mixtures": entries}
     assumed = asdict(fits[0].specimen.assumed)
@@ -179,7 +179,7 @@ def load(path: Path, series: TiltSeries, device: torch.device | str = "cpu") -> 
     tensors, record = checkpoints.load(path)
     fits = []
     try:
-        series.refuse_another(record["series"], path.name)
+        _refuse_another(series, record["series"], path.name)
         for number, entry in enumerate(record.get("mixtures") or record["fits"]):
             start, held = f"{number}.", np.array(entry["held"], np.int64)
             own = {
@@ -197,10 +197,27 @@ def load(path: Path, series: TiltSeries, device: torch.device | str = "cpu") -> 
                 assumed = FreeChange(**options | {"shape": Shape(**record["shape"])})
                 specimen = FreeSpecimen(series, held, assumed)
                 checkpoints.fill(specimen, own, path.name)
-                specimen = specimen.to(device).eval().found(float(entry["scale"]))
+                specimen = specimen.to(device).eval().at_scale(float(entry["scale"]))
             fits.append(Fit(specimen, series, held, entry["history"]))
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"checkpoint: {path.name} is not that of an ensemble") from None
     return fits
+
+
+def _sample(series: TiltSeries) -> list[list[float]]:
+    """What tells a series from others: angles, times, and three pixels of a dozen tilts."""
+    p = series.projections
+    count, depth, size = p.shape
+    some = np.linspace(0, count - 1, 12).round().astype(int)
+    chosen = p[some, depth // 2][:, [size // 3, size // 2, 2 * size // 3]] / p.max()
+    columns = (np.full(12, count), series.angles[some], series.moments[some], chosen)
+    return [[round(float(v), 5) for v in row] for row in np.column_stack(columns)]
+
+
+def _refuse_another(series: TiltSeries, sample: Any, name: str) -> None:
+    here, there = np.array(_sample(series)), np.array(sample, float)
+    # they are rounded, and machines differ
+    if here.shape != there.shape or abs(here - there).max() > 1e-3:
+        raise InputError(f"checkpoint: {name} was fitted to another tilt series; fit this one")

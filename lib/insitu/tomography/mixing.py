@@ -243,7 +243,7 @@ class _Drawn(nn.Module):
         return u, u, project(u, self.angles[tilt], shifts=shifts)
 
     @torch.no_grad()
-    def found(self, scale: float) -> Mixture:
+    def at_scale(self, scale: float) -> Mixture:
         """The mixture, once it is fitted: the intensity drawn as 1 is `scale`."""
         solid, share = (part.cpu().numpy() for part in self.first())
         return Mixture(

@@ -25,10 +25,7 @@ GOLDEN = (5**0.5 - 1) / 2
 SHAPES = {
     "alloying rod": "a core of gold in a rod of silver; the two mix",
     "alloying sphere": "a core of gold in a sphere of silver; the two mix",
-    "alloying star": "a core of gold in a star of silver; the two mix",
     "rounding": "a rod becomes shorter and thicker; its volume stays",
-    "growth": "a cube grows, by three of its six facets",
-    "loss": "a hollow cage loses its inside",
 }
 
 
@@ -162,29 +159,10 @@ def _distance(kind: str, grid: list[Array], moment: float) -> Array:
     if kind in ("alloying sphere", "alloying sphere core"):
         radius, off = (0.15, 0.04) if kind.endswith("core") else (0.28, 0.0)
         return np.sqrt((u - off) ** 2 + v**2 + w**2) - np.float32(radius)
-    if kind == "alloying star core":
-        return np.sqrt(u**2 + v**2 + w**2) - np.float32(0.12)
-    if kind == "alloying star":
-        radius = np.sqrt(u**2 + v**2 + w**2) + 1e-6
-        tips = [(1, 0, 0), (-0.5, 0.8, 0.33), (-0.4, -0.7, 0.6), (0.1, 0.2, -0.97), (0.3, 0.5, 0.8)]
-        reach = np.zeros_like(radius)
-        for tip in tips:
-            length = float(np.linalg.norm(tip))
-            along = (u * tip[0] + v * tip[1] + w * tip[2]) / (radius * length)
-            reach = np.maximum(reach, np.exp(12 * (along - 1)))
-        return (radius - 0.17 - 0.2 * reach).astype(np.float32)
-    if kind == "rounding":  # a capsule of constant volume
-        first, last = 0.12, 0.19
-        radius = first + (last - first) * moment
-        start = np.pi * first**2 * 0.5 + 4 / 3 * np.pi * first**3
-        return _rod(u, v, w, (start - 4 / 3 * np.pi * radius**3) / (2 * np.pi * radius**2), radius)
-    if kind == "growth":
-        grown = 0.1 * np.array([moment, moment**2, np.sqrt(moment)])
-        sides = [np.maximum(c - 0.18 - g, -c - 0.18) for c, g in zip((u, v, w), grown, strict=True)]
-        return np.maximum(np.maximum(sides[0], sides[1]), sides[2])
-    outer = np.maximum(np.maximum(abs(u), abs(v)), abs(w)) - np.float32(0.27)
-    hollow = 0.10 + 0.12 * moment
-    return np.maximum(outer, np.float32(hollow) - np.sqrt(u**2 + v**2 + w**2))
+    first, last = 0.12, 0.19  # radii of a capsule that is rounding; its volume stays
+    radius = first + (last - first) * moment
+    start = np.pi * first**2 * 0.5 + 4 / 3 * np.pi * first**3
+    return _rod(u, v, w, (start - 4 / 3 * np.pi * radius**3) / (2 * np.pi * radius**2), radius)
 
 
 def _rod(u: Array, v: Array, w: Array, half: float, radius: float) -> Array:
@@ -207,8 +185,8 @@ def _halved(array: Array, axes: tuple[int, ...]) -> Array:
     return array
 
 
-def tilt_angles(order: str, number: int, *, most: float = 70.0) -> NDArray[np.float64]:
-    """Tilt angles in the order in which they are recorded [degrees].
+def tilt_angles(order: str, number: int) -> NDArray[np.float64]:
+    """Tilt angles from -70 to 70 degrees, in the order in which they are recorded.
 
     incremental: from one end to the other. golden: each a golden section of the range further,
     so that any few in a row cover it {cite}`kohler2004`. binary: the range halved again
@@ -218,8 +196,8 @@ def tilt_angles(order: str, number: int, *, most: float = 70.0) -> NDArray[np.fl
     array([  0. , -53.5,  33. , -20.4])
     """
     checks.one_of("order", order, ("incremental", "golden", "binary", "interleaved"))
-    if number < 2 or not 0 < most <= 90:
-        raise InputError(f"angles: got {number} up to {most}; give 2 or more, up to 90 degrees")
+    if number < 2:
+        raise InputError(f"angles: got {number}; give 2 or more")
     if order == "incremental":
         share = np.linspace(0, 1, number)
     elif order == "golden":
@@ -230,7 +208,7 @@ def tilt_angles(order: str, number: int, *, most: float = 70.0) -> NDArray[np.fl
     else:
         share = np.concatenate([np.arange(k, number, 5)[:: 1 - 2 * (k % 2)] for k in range(5)])
         share = np.asarray(share / (number - 1), np.float64)
-    return (2 * share - 1) * most
+    return (2 * share - 1) * 70.0
 
 
 def record(

@@ -210,6 +210,10 @@ class FreeSpecimen(nn.Module):
 
     def forward(self, tilt: Tensor, block: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Slices of blocks at tilts, the same with gains and sizes, and how they are seen."""
+        drawn, u = self._slices(tilt, block)
+        return drawn, u, project(u, self.angles[tilt], shifts=self.places(tilt))
+
+    def _slices(self, tilt: Tensor, block: Tensor) -> tuple[Tensor, Tensor]:
         drawn = u = self.drawn(tilt, block)
         near = self.near[tilt]
         if self.gains is not None:
@@ -222,7 +226,7 @@ class FreeSpecimen(nn.Module):
                 functional.affine_grid(square, list(u.shape), align_corners=False),
                 align_corners=False,
             )
-        return drawn, u, project(u, self.angles[tilt], shifts=self.places(tilt))
+        return drawn, u
 
     def places(self, tilt: Tensor) -> Tensor:
         """Place of the tilt axis at tilts by number, (n,) [pixels]."""
@@ -231,7 +235,7 @@ class FreeSpecimen(nn.Module):
             return torch.full((len(near),), self.assumed.offset, device=near.device)
         return self.assumed.offset + near @ (self.shifts[0] - self.shifts.mean())
 
-    def found(self, scale: float) -> FreeSpecimen:
+    def at_scale(self, scale: float) -> FreeSpecimen:
         """The specimen, once it is fitted: the intensity drawn as 1 is `scale`."""
         self.scale = scale
         return self
@@ -242,6 +246,6 @@ class FreeSpecimen(nn.Module):
         size, depth = self.generator.size, self.generator.depth
         result = np.empty((len(tilts), depth, size, size), np.float32)
         for index, (tilt, block) in enumerate(self.judged(np.asarray(tilts))):
-            u = self(tilt, block)[1]
+            u = self._slices(tilt, block)[1]
             result[index] = self.scale * u.flatten(0, 1)[:depth].cpu().numpy()
         return result

@@ -42,28 +42,6 @@ class TiltSeries:
         recorded = b"".join(np.ascontiguousarray(p).tobytes() for p in parts)
         return hashlib.sha256(recorded).hexdigest()
 
-    def sample(self) -> list[list[float]]:
-        """What tells it from others: angles, times, and three pixels of a dozen tilts."""
-        p = self.projections
-        count, depth, size = p.shape
-        some = np.linspace(0, count - 1, 12).round().astype(int)
-        chosen = p[some, depth // 2][:, [size // 3, size // 2, 2 * size // 3]] / p.max()
-        columns = (np.full(12, count), self.angles[some], self.moments[some], chosen)
-        return [[round(float(v), 5) for v in row] for row in np.column_stack(columns)]
-
-    def refuse_another(self, sample: Any, name: str) -> None:
-        """Refuse a checkpoint by the sample of the series to which it was fitted.
-
-        Raises
-        ------
-        InputError
-            If it is that of another series.
-        """
-        here, there = np.array(self.sample()), np.array(sample, float)
-        # they are rounded, and machines differ
-        if here.shape != there.shape or abs(here - there).max() > 1e-3:
-            raise InputError(f"checkpoint: {name} was fitted to another tilt series; fit this one")
-
     def slab(self, part: slice) -> TiltSeries:
         """A part of the slices along the tilt axis."""
         return replace(self, projections=np.ascontiguousarray(self.projections[:, part]))

@@ -225,7 +225,7 @@ def fit(
         network, loss, validate, settings, checkpoint=checkpoint, about=run, progress=progress
     )
     fitted: Any = result.network
-    return Fit(fitted.found(scale), series, held, result.history)
+    return Fit(fitted.at_scale(scale), series, held, result.history)
 
 
 def stream(
