@@ -109,36 +109,6 @@ def _pictures(pictures: Mapping[str, ArrayLike]) -> list[str]:
     return drawn
 
 
-def usable_tilt_series(
-    path: str | Path, *, angles: str = "", axis: str = "auto", bins: int = 1
-) -> TiltSeries:
-    """Open a tilt series of which `reconstruct` can make volumes; see there.
-
-    Raises
-    ------
-    InputError
-        If it cannot.
-    """
-    from insitu.tomography.series import open_tilt_series
-
-    checks.within("tilt_bins", bins, 1, 64)
-    series = open_tilt_series(path, axis=axis, angles=angles).binned(bins)
-    tilts, depth, across = series.projections.shape
-    if tilts < 5:
-        raise InputError(f"tilt_series: {tilts} tilts; 5 are the least here")
-    gigabytes = 4e-9 * tilts * depth * across**2
-    if gigabytes > 2:
-        raise InputError(
-            f"tilt_bins: the volumes would have {gigabytes:.0f} GB, 2 is the most; sum more pixels"
-        )
-    if across > 256:
-        raise InputError(
-            f"tilt_bins: {across} pixels across are too many, 256 is the most; sum "
-            f"{-(-across * bins // 128)} or so"
-        )
-    return series
-
-
 def reconstruct(
     path: str | Path,
     output: str | Path,
@@ -206,7 +176,7 @@ def reconstruct(
     if contrast and not 1 < contrast <= 100:
         raise InputError(f"tilt_contrast: got {contrast:g}, allowed is 0 or above 1, up to 100")
     results, chosen = ResultsFolder(output), _device(device)
-    series = usable_tilt_series(path, angles=angles, axis=axis, bins=bins)
+    series = _usable_series(path, angles, axis, bins)
     from insitu.tomography import ensembles
     from insitu.tomography.mixing import Mixing, Mixture
     from insitu.tomography.prior import FreeChange, Shape
@@ -224,6 +194,8 @@ def reconstruct(
         )
     results.lock()
     try:
+        for name in ("volumes.zarr", "mrc", "results.json", "report.html"):
+            remove(results.path / name)  # of an earlier run
         fits = ensembles.fit_members(
             series,
             model,
@@ -238,7 +210,6 @@ def reconstruct(
         spread = ensembles.spread_of(fits)
         volumes, deviation = ensembles.mean_and_deviation(fits, spread=spread)
         write_volumes(results.path / "volumes.zarr", volumes, deviation, series)
-        remove(results.path / "mrc")  # of an earlier run
         for number, volume in enumerate(volumes):
             write = partial(write_mrc, volume=volume, pixel_size=series.pixel_size)
             results.write(f"mrc/volume_{number:04d}.mrc", write)
@@ -257,8 +228,8 @@ def reconstruct(
             f"Volumes of {Path(path).name}",
             numbers,
             text=[
-                f"{len(series.angles)} tilts of {' x '.join(map(str, volumes.shape[2:0:-1]))} "
-                f"pixels. The place of the tilt axis "
+                "{} tilts of {} x {} pixels. ".format(*series.projections.shape)
+                + f"The place of the tilt axis "
                 f"{'was taken to be' if wide_enough else 'cannot be told, it was taken to be'} "
                 f"{offset:+.2f} pixels off the middle of the detector.",
                 "Error of the tilts held back, relative to their size: "
@@ -270,6 +241,27 @@ def reconstruct(
     finally:
         results.unlock()
     return numbers
+
+
+def _usable_series(path: str | Path, angles: str, axis: str, bins: int) -> TiltSeries:
+    from insitu.tomography.series import open_tilt_series
+
+    checks.within("tilt_bins", bins, 1, 64)
+    series = open_tilt_series(path, axis=axis, angles=angles).binned(bins)
+    tilts, depth, across = series.projections.shape
+    if tilts < 5:
+        raise InputError(f"tilt_series: {tilts} tilts; 5 are the least here")
+    gigabytes = 4e-9 * tilts * depth * across**2
+    if gigabytes > 2:
+        raise InputError(
+            f"tilt_bins: the volumes would have {gigabytes:.0f} GB, 2 is the most; sum more pixels"
+        )
+    if across > 256:
+        raise InputError(
+            f"tilt_bins: {across} pixels across are too many, 256 is the most; sum "
+            f"{-(-across * bins // 128)} or so"
+        )
+    return series
 
 
 def _device(device: str | torch.device) -> torch.device:
