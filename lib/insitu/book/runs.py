@@ -178,10 +178,7 @@ def pictures(notebook: Any) -> dict[str, str]:
 
 
 class TreeMemory:
-    """The most memory that this process and those it started held together, while it is open.
-
-    Pages that several of them share count once where the system can tell (Linux).
-    """
+    """The most memory that this process and those it started held together, while it is open."""
 
     def __init__(self, every: float = 0.5) -> None:
         self.peak = 0  # [bytes]
@@ -205,9 +202,8 @@ class TreeMemory:
 
 def _memory(process: psutil.Process) -> int:
     try:
-        info: Any = process.memory_full_info()
-        return int(getattr(info, "pss", 0) or info.rss)
-    except psutil.Error:  # it has ended meanwhile, or may not be asked
+        return int(process.memory_info().rss)
+    except psutil.Error:  # it has ended meanwhile
         return 0
 
 
