@@ -7,7 +7,7 @@ few in proportion to their share of it, moved by the drift and counted by a dete
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -196,7 +196,10 @@ def make_movie(plan: Plan) -> SimulatedMovie:
         drift,
         (scene.weights @ angle).astype(np.float32),
         _columns(scene),
-        [asdict(e) | {"columns": [int(c) for c in e.columns]} for e in scene.events],
+        [
+            {"kind": e.kind, "start": float(e.start), "end": float(e.end), "columns": [*e.columns]}
+            for e in scene.events
+        ],
     )
 
 
