@@ -35,7 +35,7 @@ def small(monkeypatch):
     learn = unsupervised.learn_movie
 
     def quick(*given, **options):
-        return learn(*given, options={"channels": 4, "levels": 1, "reach": 4}, **options)
+        return learn(*given, **options | {"options": {"channels": 4, "levels": 1, "reach": 4}})
 
     monkeypatch.setattr(unsupervised, "learn_movie", quick)
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:  # torch is loaded for those who denoise alone
     import torch
 
     from insitu.denoise.movies import MovieDenoiser
-    from insitu.denoise.unsupervised import MovieSettings
 
+FEW = 1_000_000  # counts, as the network sees them, from which only a small one can learn
 INNOVATION = 0.5  # part of each frame's surprise that with_innovation.tif shows
 
 
@@ -81,7 +81,7 @@ def denoise(
     """
     from insitu.denoise.saved import load_denoiser
     from insitu.denoise.supervised import as_images
-    from insitu.denoise.unsupervised import MovieSettings, examine
+    from insitu.denoise.unsupervised import examine
     from insitu.learning.training import device_named
 
     checks.within("movie_pixel_size", pixel_size, 0, 100, "A")
@@ -119,8 +119,7 @@ def denoise(
                 warnings.warn(str(told.message), stacklevel=2)
                 text.append(f"Beware. {told.message}.")
         else:
-            settings = MovieSettings(steps=steps, validate_every=max(1, steps // 8))
-            own, best = _learned(counts, pixel, settings, results, place, seed, progress)
+            own, best = _learned(counts, pixel, steps, results, place, seed, progress)
             numbers |= {"steps": steps, "best_step": best}
             denoised = own(counts, pixel, progress=progress)
             text, more = _beside(own, counts, denoised, scale, results)
@@ -146,18 +145,23 @@ def denoise(
 def _learned(
     counts: NDArray[Any],
     pixel_size: float,
-    settings: MovieSettings,
+    steps: int,
     results: ResultsFolder,
     device: torch.device,
     seed: int,
     progress: bool,
 ) -> tuple[MovieDenoiser, int]:
     """What learned from the counts, and its best step; an earlier run's, if it is the same one."""
+    from insitu.denoise.binning import binning
     from insitu.denoise.movies import MovieDenoiser
     from insitu.denoise.saved import load_denoiser
-    from insitu.denoise.unsupervised import learn_movie
+    from insitu.denoise.unsupervised import MovieSettings, learn_movie
     from insitu.learning import checkpoints
 
+    few = counts.size < FEW * binning(pixel_size) ** 2
+    options = {"channels": 16, "levels": 1, "reach": 6} if few else {}
+    every = max(1, steps // 8)
+    settings = MovieSettings(steps=steps, validate_every=every, side=48 if few else 96)
     path = results.path / "denoiser.safetensors"
     digest = hashlib.sha256(np.ascontiguousarray(counts).tobytes()).hexdigest()
     origin = {"movie": digest, "pixel_size": pixel_size, "seed": seed}
@@ -168,6 +172,7 @@ def _learned(
             counts,
             pixel_size,
             settings,
+            options=options,
             seed=seed,
             checkpoint=results.path / "training.safetensors",
             device=device,
