@@ -91,6 +91,8 @@ def test_frames_come_one_by_one_and_are_those_of_the_whole():
     np.testing.assert_array_equal(next(one_by_one), whole[2])
     np.testing.assert_array_equal(next(one_by_one), whole[7])
     assert next(one_by_one, None) is None
+    with pytest.raises(InputError, match="expected a movie"):
+        denoiser(movie()[0], PIXEL)
 
 
 @pytest.mark.parametrize(

@@ -102,19 +102,6 @@ def test_unknown_optimiser():
         training.train(network(), loss, validate, Settings(optimiser="sgd"))
 
 
-def test_stops_early_without_improvement():
-    scores = iter([3.0, 2.0, 5.0, 5.0, 5.0, 5.0])
-    result = training.train(
-        network(),
-        loss,
-        lambda _: next(scores),
-        Settings(steps=60, validate_every=10, patience=2),
-        progress=False,
-    )
-    assert [h["validation"] for h in result.history] == [3.0, 2.0, 5.0, 5.0]
-    assert result.best_step == 20
-
-
 def test_a_loss_that_explodes_is_told():
     with pytest.raises(InputError, match="the loss was nan at step 0"):
         training.train(network(), lambda n, s: loss(n, s) * float("nan"), validate, SETTINGS)

@@ -266,7 +266,10 @@ def bad_images(folder):
 
 def test_bad_images_are_refused_before_any_work(tmp_path, capsys):
     cases = [(name, 0.1, text) for name, text in bad_images(tmp_path).items()]
-    for name, pixel_size, sentence in [*cases, ("good.npy", 0.0, "pixel_size: good.npy does not")]:
+    for name, pixel_size, sentence in [
+        *cases,
+        ("good.npy", 0.0, "movie_pixel_size: good.npy does not"),
+    ]:
         out = tmp_path / "out"
         with pytest.raises(SystemExit) as caught:
             cli.main(
@@ -274,9 +277,9 @@ def test_bad_images_are_refused_before_any_work(tmp_path, capsys):
                     "run",
                     "04",
                     "-p",
-                    f"image={tmp_path / name}",
+                    f"movie={tmp_path / name}",
                     "-p",
-                    f"pixel_size={pixel_size}",
+                    f"movie_pixel_size={pixel_size}",
                     "-p",
                     f"output_dir={out}",
                 ]
@@ -289,13 +292,13 @@ def test_bad_images_are_refused_before_any_work(tmp_path, capsys):
 
 
 def test_own_image_and_own_training(tmp_path):
-    """A reader's image is denoised by a network that was trained on the way."""
+    """A reader's image is denoised, and a network is trained."""
     counts = np.random.default_rng(0).poisson(0.5, (61, 75)).astype(np.uint8)
     tifffile.imwrite(tmp_path / "mine.tif", counts)
     path = next(n for n in NOTEBOOKS if n.stem.startswith("04"))
     values = runs.chapter_values(path, "smoke") | {
-        "image": "mine.tif",
-        "pixel_size": 0.1,
+        "movie": "mine.tif",
+        "movie_pixel_size": 0.1,
         "train": True,
         "steps": 10,
         "bank_structures": 10,
@@ -303,7 +306,7 @@ def test_own_image_and_own_training(tmp_path):
         "output_dir": str(tmp_path / "out"),
     }
     runs.run_chapter(path, values, progress=False)
-    denoised = tifffile.imread(tmp_path / "out" / "denoised.tif")
+    denoised = tifffile.imread(tmp_path / "out" / "own" / "denoised.tif")
     assert denoised.shape == counts.shape
     assert denoised.dtype == np.float32
     assert (tmp_path / "out" / "pt_ceo2.safetensors").is_file()
@@ -318,23 +321,23 @@ def test_own_movie_is_denoised_and_judged(tmp_path):
     by_number = {n.stem[:2]: n for n in NOTEBOOKS}
     values = runs.chapter_values(by_number["05"], "smoke") | {
         "movie": str(tmp_path / "mine.tif"),
-        "pixel_size": 0.2,
+        "movie_pixel_size": 0.2,
         "movie_steps": 2,
         "output_dir": str(tmp_path / "05"),
     }
     runs.run_chapter(by_number["05"], values, progress=False)
-    denoised = tifffile.imread(tmp_path / "05" / "denoised.tif")
+    denoised = tifffile.imread(tmp_path / "05" / "own" / "denoised.tif")
     assert denoised.shape == (14, 37, 53)
     assert denoised.dtype == np.float32
     assert denoised.mean() == pytest.approx(0.5, rel=0.3)  # hardly trained
-    prompt = tifffile.imread(tmp_path / "05" / "with_innovation.tif")
+    prompt = tifffile.imread(tmp_path / "05" / "own" / "with_innovation.tif")
     assert prompt.shape == denoised.shape
     counts = tifffile.imread(tmp_path / "mine.tif").astype(float)
     assert ((counts - prompt) ** 2).mean() < ((counts - denoised) ** 2).mean()
-    assert not (tmp_path / "05" / "deviation.tif").exists()  # too few frames to tell
+    assert not (tmp_path / "05" / "own" / "deviation.tif").exists()  # too few frames to tell
     values = runs.chapter_values(by_number["07"], "smoke") | {
         "movie": str(tmp_path / "mine.tif"),
-        "denoised": str(tmp_path / "05" / "denoised.tif"),
+        "denoised": str(tmp_path / "05" / "own" / "denoised.tif"),
         "movie_pixel_size": 0.2,
         "output_dir": str(tmp_path / "07"),
     }

@@ -132,6 +132,8 @@ class MovieDenoiser:
         numbers: Iterable[int],
     ) -> Iterator[NDArray[np.float32]]:
         checks.positive("pixel_size", pixel_size, "A")
+        if len(counts.shape) != 3:
+            raise InputError(f"counts: expected a movie (t, y, x), got shape {counts.shape}")
         factor = binning(pixel_size)
         movie = BinnedMovie(counts, factor)
         for t in numbers:

@@ -36,7 +36,6 @@ class Settings:
     average: float = 0.995  # decay of the running average of the weights, which is what is kept
     clip: float = 1.0  # largest norm of the gradient
     validate_every: int = 100
-    patience: int = 0  # validations without an improvement after which to stop; 0 never stops
     save_every: int = 100
 
 
@@ -119,7 +118,7 @@ def train(
     >>> line = checkpoints.seeded(nn.Linear, 0, in_features=1, out_features=1)
     >>> settings = Settings(steps=200, learning_rate=0.05, average=0.9)
     >>> result = train(line, loss, lambda net: float(loss(net, 0)), settings)
-    >>> round(float(result.network.weight), 1)
+    >>> round(result.network.weight.item(), 1)
     2.0
     """
     optimiser = _optimiser(network, settings)
@@ -180,13 +179,9 @@ def train(
                 state["best"], state["best_step"] = score, done
                 best.load_state_dict(average.state_dict())
             bar.set_postfix(validation=f"{score:.5g}")
-        late = len(state["history"]) - 1 - _best_index(state)
-        stop = bool(settings.patience) and late >= settings.patience
-        if checkpoint is not None and (done % settings.save_every == 0 and not stop):
+        if checkpoint is not None and done % settings.save_every == 0:
             state |= {"step": done, "seconds": time.perf_counter() - begin}
             _keep(checkpoint, models, optimiser, state)
-        if stop:
-            break
     bar.close()
     if checkpoint is not None:
         files.remove(checkpoint)
@@ -236,11 +231,6 @@ def _calibrate(average: nn.Module, loss: Callable[[nn.Module, int], Tensor]) -> 
         for number in range(20):
             loss(average, number)
     average.eval()
-
-
-def _best_index(state: dict[str, Any]) -> int:
-    steps = [h["step"] for h in state["history"]]
-    return steps.index(state["best_step"]) if state["best_step"] in steps else len(steps) - 1
 
 
 def _keep(
