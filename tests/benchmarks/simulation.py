@@ -17,6 +17,7 @@ import torch
 from abtem.integrals import ScatteringFactorProjectionIntegrals
 from abtem.parametrizations import LobatoParametrization
 
+from insitu import fetch
 from insitu.book import chapter
 from insitu.simulate import specimens, waves
 from insitu.simulate.bank import Bank, random_recipe, sample
@@ -94,7 +95,7 @@ def main() -> None:
         pass
     each = (time.perf_counter() - begin) / STRUCTURES
 
-    bank = Bank(chapter.fetch.shipped("exit_waves.zarr"))
+    bank = Bank(fetch.shipped("exit_waves.zarr"))
     train = bank.part("train")
     numbers = itertools.count()
     draw = lambda: sample(bank, train, next(numbers), images=8, size=128)  # noqa: E731

@@ -50,13 +50,13 @@ def test_goes_on_after_an_interruption(tmp_path, monkeypatch):
     whole = stored(banks.make_bank(tmp_path / "whole", 4, workers=1))
     calls = []
 
-    def dies_at_the_third(recipe, compute=banks.compute):
+    def dies_at_the_third(recipe, packed_wave=banks.packed_wave):
         calls.append(recipe)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return compute(recipe)
+        return packed_wave(recipe)
 
-    monkeypatch.setattr(banks, "compute", dies_at_the_third)
+    monkeypatch.setattr(banks, "packed_wave", dies_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         banks.make_bank(tmp_path / "bank", 4, workers=1)
     assert not (tmp_path / "bank").exists()

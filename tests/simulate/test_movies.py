@@ -110,7 +110,7 @@ def test_counts_are_those_of_the_clean_frames(shipped):
 
 def test_columns_are_where_the_image_says(shipped):
     """Columns are white: the centre of intensity around each lies at the truth."""
-    clean = shipped.clean(20, 21)[0]
+    clean = shipped.clean()[20]
     rows = shipped.truth(20)
     yy, xx = np.mgrid[: clean.shape[0], : clean.shape[1]] * shipped.plan.pixel_size
     offsets = []

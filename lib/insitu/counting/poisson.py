@@ -104,11 +104,6 @@ class Poisson:
 
         return by_blocks(evaluate, k, mean)
 
-    @classmethod
-    def fit(cls, frames: ArrayLike) -> Poisson:  # noqa: ARG003 - one interface for all detectors
-        """Return the Poisson detector: it has nothing to fit."""
-        return cls()
-
     def table(self, means: ArrayLike, largest: int) -> NDArray[np.float64]:
         """P(k | m) for k = 0 ... `largest`, shape (means, largest + 1)."""
         m, k = np.atleast_1d(np.asarray(means, float))[:, None], np.arange(largest + 1)

@@ -9,6 +9,7 @@
 - `resampling`: a periodic image on any grid of pixels (`resample`)
 - `bank`: waves of many specimens, and training images drawn from them (`Bank`, `sample`)
 - `views`: images, with their columns, of specimens that no network was trained on
+- `particles`: a particle whose columns move over its surface
 - `scenes`: what happens in the movie, atom by atom
 - `movies`: the movie, its counts and its truth (`Plan`, `make_movie`)
 - `movie_files`: the movie as a file, and the one that ships (`shipped_movie`)

@@ -74,7 +74,7 @@ def packed(wave: Wave) -> NDArray[np.float16]:
     return torch.view_as_real(spectrum).movedim(-1, 0).numpy().astype(np.float16)
 
 
-def compute(recipe: Recipe) -> NDArray[np.float16]:
+def packed_wave(recipe: Recipe) -> NDArray[np.float16]:
     """From a recipe to the packed wave."""
     return packed(band_limited(exit_wave(specimens.build(recipe)), SEMIANGLE))
 
@@ -151,7 +151,7 @@ def _fill(store: Any, recipes: Sequence[Recipe], workers: int | None) -> None:
     missing = [i for i in range(len(recipes)) if not done[i]]
     if not missing:
         return
-    waves = in_threads(compute, [recipes[i] for i in missing], workers)
+    waves = in_threads(packed_wave, [recipes[i] for i in missing], workers)
     for index, wave in tqdm(zip(missing, waves, strict=True), "exit waves", len(missing)):
         store["waves"][index] = wave
         done[index] = True
@@ -164,7 +164,7 @@ class Bank:
     Structures 8, 18, ... are for validation, 9, 19, ... for tests, all others for training.
     """
 
-    def __init__(self, path: Path | str, *, device: torch.device | str = "cpu") -> None:
+    def __init__(self, path: Path | str) -> None:
         path = Path(path)
         if not (path / "zarr.json").is_file():
             raise InputError(f"{path} is no bank of exit waves")
@@ -179,7 +179,7 @@ class Bank:
             raise InputError(f"{path} is no bank of exit waves ({error})") from None
         if len(packed_waves) != len(self.recipes) or not np.isfinite(packed_waves).all():
             raise InputError(f"{path} is damaged; make it again")
-        self.packed = torch.from_numpy(packed_waves).to(device)
+        self.packed = torch.from_numpy(packed_waves)
 
     def __len__(self) -> int:
         return len(self.recipes)
@@ -261,11 +261,10 @@ def sample(
     """
     conditions = conditions or Conditions()
     rng = np.random.default_rng([seed, number])
-    device = bank.packed.device
 
     def draw(limits: tuple[float, float]) -> Tensor:
         values = rng.uniform(*limits, size=images)
-        return torch.tensor(values, dtype=torch.float32, device=device)
+        return torch.tensor(values, dtype=torch.float32)
 
     structure = int(rng.choice(np.asarray(structures)))
     pixel_size = float(rng.uniform(*conditions.pixel_size))
@@ -294,7 +293,7 @@ def sample(
     low, high = np.log(conditions.vacuum)
     vacuum = torch.exp(draw((low, high)))
     expected = clean * vacuum[:, None, None]
-    generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
+    generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
     detector = conditions.detectors[int(rng.integers(len(conditions.detectors)))]
     counts = detector.sample(expected, generator)
     return Sample(clean, counts, vacuum, pixel_size, structure, optics, rotation, shift)

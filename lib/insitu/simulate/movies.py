@@ -7,7 +7,7 @@ few in proportion to their share of it, moved by the drift and counted by a dete
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -104,16 +104,10 @@ class SimulatedMovie(NamedTuple):
     columns: NDArray[Any]  # columns of platinum in every specimen of every exposure
     events: list[dict[str, Any]]  # kind, start, end [frames], labels of the columns
 
-    def clean(self, start: int = 0, stop: int | None = None) -> NDArray[np.float32]:
+    def clean(self) -> NDArray[np.float32]:
         """Clean frames, (t, y, x), relative to vacuum = 1."""
-        which = np.arange(len(self.weights))[start:stop]
-        return _frames(
-            self.plan,
-            torch.from_numpy(self.exposures.astype(np.float32)),
-            self.extent,
-            self.weights[which],
-            self.drift[which],
-        ).numpy()
+        exposures = torch.from_numpy(self.exposures.astype(np.float32))
+        return _frames(self.plan, exposures, self.extent, self.weights, self.drift).numpy()
 
     def truth(self, frame: int) -> NDArray[Any]:
         """Columns of platinum seen in a frame.
@@ -202,15 +196,7 @@ def make_movie(plan: Plan) -> SimulatedMovie:
         drift,
         (scene.weights @ angle).astype(np.float32),
         _columns(scene),
-        [
-            {
-                "kind": e.kind,
-                "start": float(e.start),
-                "end": float(e.end),
-                "columns": [int(c) for c in e.columns],
-            }
-            for e in scene.events
-        ],
+        [asdict(e) | {"columns": [int(c) for c in e.columns]} for e in scene.events],
     )
 
 
