@@ -1,13 +1,22 @@
-# make book: everything for reading;  make test: everything for changing;  make run, html, bench.
-PYTHON ?= python3.11
+# make book: everything for reading;  make lab: JupyterLab;  make check, make test: for changing.
+# The first Python from 3.11 to 3.13 that runs; PYTHON=... names another one.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
+	&& echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 CHAPTER ?= all
 ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export MPLBACKEND := agg
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
+# Without a GPU torch comes from its own index of CPU builds, if that can be reached: PyPI has
+# CUDA builds for Linux alone, with gigabytes of toolkits.
+CPU_TORCH := nvidia-smi >/dev/null 2>&1 || [ "$$(uname)" = Darwin ] || $(BIN)/pip install -qq \
+	--no-deps --timeout 10 --retries 0 --index-url https://download.pytorch.org/whl/cpu \
+	"$$(grep '^torch==' constraints.txt)" 2>/dev/null || true
 
-.PHONY: book html run test bench refresh clean
+.PHONY: book html lab run refresh check lint test bench clean
 
 book: $(VENV)/.book
 	$(BIN)/insitu refresh
@@ -17,19 +26,27 @@ html: $(VENV)/.book
 	$(BIN)/jupyter-book build . -n -W --keep-going
 	@echo "open _build/html/index.html"
 
+lab: $(VENV)/.book
+	$(BIN)/jupyter-lab notebooks
+
 run: $(VENV)/.book
 	$(BIN)/insitu run $(CHAPTER) $(ARGS)
 
 refresh: $(VENV)/.book
 	$(BIN)/insitu refresh
 
-test: $(VENV)/.test
+lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+check: lint
+	$(PYTEST) -m "not slow" --ignore tests/book --ignore tests/notebooks/test_run.py
+
+test: lint
 	tests/chromium.sh
 	$(BIN)/jupyter-book build . -n -W --keep-going
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
+	$(PYTEST)
 
 bench: $(VENV)/.test
 	$(BIN)/python tests/benchmarks/detectors.py
@@ -41,13 +58,16 @@ bench: $(VENV)/.test
 	$(BIN)/python tests/benchmarks/needle.py
 
 $(VENV)/bin/pip:
+	@[ -n "$(PYTHON)" ] || { echo "no Python from 3.11 to 3.13 was found; name one: make PYTHON=..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.book: pyproject.toml constraints.txt | $(VENV)/bin/pip
+	@$(CPU_TORCH)
 	$(BIN)/pip install -qq -c constraints.txt -e ".[book]"
 	touch $@
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/pip
+	@$(CPU_TORCH)
 	$(BIN)/pip install -qq -c constraints.txt -e ".[book,test]"
 	touch $(VENV)/.book $@
 

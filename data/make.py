@@ -47,7 +47,10 @@ from insitu.simulate import movie_files, movies, specimens, views
 from insitu.simulate.bank import Bank, make_bank
 from insitu.simulate.imaging import Optics, image
 from insitu.simulate.waves import exit_wave
-from insitu.tomography import ensembles, mixing, phantoms, series, volumes
+from insitu.tomography import ensembles, phantoms, volumes
+from insitu.tomography.mixing import Mixing
+from insitu.tomography.prior import FreeChange
+from insitu.tomography.series import TiltSeries
 
 PIXELS, PIXEL_SIZE = 276, 0.12
 
@@ -274,7 +277,7 @@ def rod(folder: Path) -> Path:
     """Write checkpoints/rod.safetensors, the ensemble of chapter 10 at its defaults."""
     data, _ = _tilted("golden", 1)
     settings = replace(volumes.SETTINGS, steps=500, validate_every=100)
-    fits = ensembles.fit_members(data, settings, members=3, seed=0)
+    fits = ensembles.fit_members(data, FreeChange(), settings, progress=True)
     return ensembles.save(
         fits, folder / "checkpoints" / "rod.safetensors", _made("rod", settings, fits)
     )
@@ -284,21 +287,18 @@ def mixture(folder: Path) -> Path:
     """Write checkpoints/mixture.safetensors: the law of chapter 10, in incremental order."""
     data, contrast = _tilted("incremental", 3)
     settings = replace(volumes.SETTINGS, steps=600, validate_every=100)
-    fits = [
-        mixing.fit(data, settings, contrast=contrast, seed=n, hold_first=3 * n) for n in range(3)
-    ]
-    return mixing.save(
+    fits = ensembles.fit_members(data, Mixing(contrast), settings, progress=True)
+    return ensembles.save(
         fits, folder / "checkpoints" / "mixture.safetensors", _made("mixture", settings, fits)
     )
 
 
-def _tilted(order: str, stream: int) -> tuple[series.TiltSeries, float]:
+def _tilted(order: str, stream: int) -> tuple[TiltSeries, float]:
     """The tilt series of chapter 10 at its defaults, and the contrast of its metals."""
     particle = phantoms.Phantom("alloying rod", 64, np.linspace(0, 1, 100))
     angles = phantoms.tilt_angles(order, 100)
     rng = np.random.default_rng([0, stream])
-    projections, _ = phantoms.record(particle, angles, rng=rng)
-    return series.checked(projections, angles), particle.contrast
+    return phantoms.record(particle, angles, rng=rng)[0], particle.contrast
 
 
 def _made(name: str, settings: Settings, fits: Sequence[Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""What a chapter cost, from the stamp of its run.
+"""Lists of all chapters, and what each cost, from the stamp of its run.
 
 Below the title of every notebook stands its measured cost, and at its end the whole stamp. The
-directive `chapter-costs` makes a table of all chapters.
+directives `chapter-list` and `chapter-costs` make tables of all chapters of `_toc.yml`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
+from insitu.book.contents import Chapter, chapters
+
 
 def _stamp(path: Path) -> dict[str, Any]:
     if path.suffix != ".ipynb":
@@ -25,7 +27,8 @@ def _stamp(path: Path) -> dict[str, Any]:
 
 
 def _cost(stamp: dict[str, Any]) -> str:
-    return f"{stamp['seconds']:.0f} s, {stamp['peak_memory_mb'] / 1000:.1f} GB"
+    megabytes = stamp.get("peak_tree_mb", stamp["peak_memory_mb"])
+    return f"{stamp['seconds']:.0f} s, {megabytes / 1000:.1f} GB"
 
 
 def _add_stamp(app: Sphinx, doctree: nodes.document) -> None:
@@ -44,10 +47,11 @@ def _add_stamp(app: Sphinx, doctree: nodes.document) -> None:
         "parameters": ", ".join(f"{k} = {v!r}" for k, v in stamp["parameters"].items()),
         "device": stamp["device"],
         "seconds": stamp["seconds"],
-        "peak memory": f"{stamp['peak_memory_mb']} MB",
+        "peak memory": f"{stamp['peak_memory_mb']} MB; with all that belongs to the run "
+        f"{stamp.get('peak_tree_mb', '-')} MB",
         "versions": ", ".join(f"{k} {v}" for k, v in stamp["versions"].items()),
         "data": ", ".join(f"{k} ({v[:12]})" for k, v in stamp["data"].items()),
-        "hash of code and data": stamp["hash"][:16],
+        "hash of code, data and outputs": stamp["hash"][:16],
     }
     table = "".join(
         f"<tr><th>{k}</th><td>{html.escape(str(v), quote=False)}</td></tr>" for k, v in rows.items()
@@ -59,25 +63,49 @@ def _add_stamp(app: Sphinx, doctree: nodes.document) -> None:
     section.append(nodes.raw("", details, format="html"))
 
 
-class ChapterCosts(SphinxDirective):
-    """A table of the measured cost of each chapter."""
+class _Table(SphinxDirective):
+    head: tuple[str, ...]
+
+    def row(self, chapter: Chapter) -> tuple[str, ...]:
+        raise NotImplementedError
 
     def run(self) -> list[nodes.Node]:
-        """Build the table from the stamps."""
-        folder = Path(self.env.srcdir) / "notebooks"
-        lines = ["| chapter | time and memory | measured on |", "|---|---|---|"]
-        for path in sorted(folder.glob("*.ipynb")):
-            self.env.note_dependency(str(path))
-            stamp = _stamp(path)
-            cells = (_cost(stamp), stamp["device"]) if stamp else ("not run yet", "")
-            lines.append(f"| [](../notebooks/{path.name}) | {cells[0]} | {cells[1]} |")
+        """Build the table, a line for each chapter."""
+        lines = ["| " + " | ".join(self.head) + " |", "|---" * len(self.head) + "|"]
+        for chapter in chapters(Path(self.env.srcdir)):
+            self.env.note_dependency(str(chapter.path))
+            lines.append("| " + " | ".join(self.row(chapter)) + " |")
         box = nodes.container()
         self.state.nested_parse(StringList(lines, source=""), 0, box)
         return list(box.children)
 
 
+class ChapterList(_Table):
+    """A table of the chapters with the question that each answers."""
+
+    head = ("part", "chapter", "question")
+
+    def row(self, chapter: Chapter) -> tuple[str, ...]:
+        """Part, link and question."""
+        _, question = chapter.title_and_question()
+        return chapter.part, f"[](../notebooks/{chapter.path.name})", question
+
+
+class ChapterCosts(_Table):
+    """A table of the measured cost of each chapter."""
+
+    head = ("chapter", "time and memory", "measured on")
+
+    def row(self, chapter: Chapter) -> tuple[str, ...]:
+        """Link, cost and device."""
+        stamp = _stamp(chapter.path)
+        cost = (_cost(stamp), stamp["device"]) if stamp else ("not run yet", "")
+        return f"[](../notebooks/{chapter.path.name})", *cost
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Register the directive and the stamp."""
+    """Register the directives and the stamp."""
+    app.add_directive("chapter-list", ChapterList)
     app.add_directive("chapter-costs", ChapterCosts)
     app.connect("doctree-read", _add_stamp)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

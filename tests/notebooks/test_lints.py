@@ -1,113 +1,24 @@
-"""The contract of a page, held by each notebook."""
+"""Every notebook of the book keeps the contract of a page; so does the template."""
 
-import ast
-import re
+import os
+import shutil
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
 
+import lints
 import nbformat
 import pytest
 import yaml
 
-from insitu import fetch
-from insitu.book import freshness, parameters
-from insitu.book.freshness import WIDGET_VIEW
-
-NOTEBOOKS = sorted((fetch.ROOT / "notebooks").glob("*.ipynb"))
-
-TAGS = {"parameters", "setup", "hide-input", "remove-input", "remove-cell", "colab", "solution"}
+from insitu.book import contents, freshness, parameters
+from insitu.book.contents import ROOT
 
 
-def tags(cell):
-    return set(cell.metadata.get("tags", []))
-
-
-def code(notebook):
-    return [c for c in notebook.cells if c.cell_type == "code"]
-
-
-def test_there_are_pages():
-    assert NOTEBOOKS
-
-
-def test_shape_of_a_page(page):
-    path, notebook = page
-    first, second = notebook.cells[:2]
-    assert re.fullmatch(r"\d\d-[a-z0-9-]+", path.stem)
-    assert first.cell_type == "markdown"
-    assert first.source.startswith("# ")
-    assert "?**" in first.source, "a page begins with its question, in bold"
-    assert "parameters" in tags(second)
-    setup = [c for c in code(notebook) if "setup" in tags(c)]
-    assert len(setup) == 1
-    assert f'chapter.start("{path.stem}", globals())' in setup[0].source
-    assert code(notebook)[-1].source.find("page.finish(") > 0
-    text = "\n".join(c.source for c in notebook.cells if c.cell_type == "markdown")
-    for part in ("## Exercises", "## Summary", ":::{admonition} Where it goes wrong", "{cite}"):
-        assert part in text, f"missing: {part}"
-    assert len(re.findall(r"```\{exercise\}", text)) >= 2
-    assert text.count("solution-start") == text.count("solution-end") >= 2
-
-
-def test_parameters(page):
-    _, notebook = page
-    declared = parameters.parse_parameters(notebook.cells[1].source)
-    assert declared["output_dir"].default == ""
-    assert declared["device"].default == "auto"
-    assert declared["seed"].default == 0
-    for parameter in declared.values():
-        parameter.check(parameter.default)
-        assert "=" not in parameter.help
-        if parameter.type in ("int", "float"):
-            assert parameter.low is not None, f"{parameter.name}: no range"
-    for line in notebook.cells[1].source.splitlines():
-        assert line.count("#") == 1
-
-
-def test_presets_name_chapters_and_parameters():
-    for path in (fetch.ROOT / "notebooks" / "presets").glob("*.yml"):
-        for name, values in yaml.safe_load(path.read_text()).items():
-            notebook = nbformat.read(fetch.ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
-            declared = parameters.parse_parameters(notebook.cells[1].source)
-            for key, value in values.items():
-                if (key, value) != ("device", "cuda"):
-                    declared[key].check(value)
-
-
-def test_cells(page):
-    _, notebook = page
-    nbformat.validate(notebook)
-    for cell in notebook.cells:
-        assert tags(cell) <= TAGS, f"unknown tags {tags(cell) - TAGS}"
-        assert set(cell.metadata) <= {"tags"}
-        if cell.cell_type == "code" and "colab" not in tags(cell):
-            tree = ast.parse(cell.source)
-            assert not any(isinstance(n, ast.ClassDef) for n in ast.walk(tree)), "a class"
-            lines = cell.source.splitlines()
-            if "parameters" not in tags(cell):
-                assert max(map(len, lines)) <= 88, "a line is wider than the page"
-            if not tags(cell) & {"hide-input", "remove-input"}:
-                assert len(lines) <= 28, f"a long cell: {cell.source[:80]}"
-
-
-def test_outputs(page):
-    path, notebook = page
-    assert path.stat().st_size < 3_500_000
-    cells = [c for c in code(notebook) if "colab" not in tags(c)]
-    assert [c.execution_count for c in cells] == list(range(1, len(cells) + 1))
-    for cell in cells:
-        for output in cell.outputs:
-            assert output.output_type != "error"
-            assert output.get("name") != "stderr", output.text
-            data = output.get("data", {})
-            assert WIDGET_VIEW not in data
-            if "image/png" in data:
-                assert output.metadata["image/png"]["alt"]
-    assert set(notebook.metadata) == {"kernelspec", "language_info", "insitu"}
-
-
-def test_no_path_of_a_machine(page):
-    path, _ = page
-    text = re.sub(r"base64,[^\"\\]+|\"image/png\": \"[^\"]+\"", "", path.read_text())
-    assert not re.findall(r"(?<![\w.:/])/(?:home|root|tmp|usr|work|Users|var)/\w+|[A-Z]:\\\\", text)
+@pytest.mark.parametrize("lint", [*lints.WRITTEN, *lints.RUN], ids=lambda f: f.__name__)
+def test_pages(page, lint):
+    lint(*page)
 
 
 def test_pages_are_fresh(page):
@@ -115,11 +26,115 @@ def test_pages_are_fresh(page):
     assert freshness.is_fresh(path), f"{path.stem} is stale: run `insitu refresh`"
 
 
-def test_default_run_is_within_its_budget(page):
-    """As measured when the page was run: three minutes, five where it trains, and 1.5 GB."""
-    path, notebook = page
-    stamp = notebook.metadata["insitu"]
-    assert stamp["seconds"] < (300 if path.stem[:2] in ("05", "10") else 180)
-    assert stamp["peak_memory_mb"] < 1500
-    with pytest.raises(KeyError):
-        stamp["papermill"]
+def test_one_vocabulary():
+    """A name that stands in two chapters has one type, and the same words for its meaning."""
+    meanings = defaultdict(lambda: defaultdict(list))
+    for chapter in contents.chapters():
+        for name, p in parameters.declared_in(chapter.path).items():
+            meanings[name][p.type, p.help].append(chapter.name[:2])
+    several = {name: dict(said) for name, said in meanings.items() if len(said) > 1}
+    assert not several
+
+
+def test_presets_name_chapters_and_parameters():
+    for path in (ROOT / "notebooks" / "presets").glob("*.yml"):
+        for name, values in yaml.safe_load(path.read_text()).items():
+            declared = parameters.declared_in(ROOT / "notebooks" / f"{name}.ipynb")
+            for key, value in values.items():
+                if (key, value) != ("device", "cuda"):
+                    declared[key].check(value)
+
+
+@pytest.fixture(scope="module")
+def new_book(tmp_path_factory):
+    """A book whose one chapter was made from the template, as CONTRIBUTING.md says, and run."""
+    book = tmp_path_factory.mktemp("book")
+    for name in ("_config.yml", "LICENSE"):
+        shutil.copy(ROOT / name, book)
+    shutil.copytree(ROOT / "lib", book / "lib", ignore=shutil.ignore_patterns("__pycache__"))
+    (book / "book" / "_static").mkdir(parents=True)
+    (book / "notebooks").mkdir()
+    text = (ROOT / "notebooks" / "template" / "NN-title.ipynb").read_text()
+    page = book / "notebooks" / "98-new-page.ipynb"
+    page.write_text(text.replace("NN-title", page.stem))
+    toc = (ROOT / "_toc.yml").read_text().splitlines()
+    others = [line for line in toc if "file: notebooks/" not in line]
+    others.insert(
+        others.index("  - caption: Using the book"), f"      - file: notebooks/{page.stem}"
+    )
+    (book / "_toc.yml").write_text("\n".join(others) + "\n")
+    command = [sys.executable, "-m", "insitu.book.cli", "refresh"]
+    done = subprocess.run(
+        command,
+        cwd=book,
+        env=os.environ | {"PYTHONPATH": str(book / "lib")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return book, page, done.stdout
+
+
+def test_a_page_from_the_template_keeps_the_contract(new_book):
+    book, page, said = new_book
+    assert "running 98-new-page" in said
+    assert "1 pages refreshed" in said
+    notebook = nbformat.read(page, as_version=4)
+    for lint in [*lints.WRITTEN, *lints.RUN]:
+        lint(page, notebook)
+    assert freshness.is_fresh(page, book / "lib")
+
+
+def test_a_page_from_the_template_is_in_every_list(new_book):
+    book, page, _ = new_book
+    chapters = contents.chapters(book)
+    assert [c.path for c in chapters] == [page]
+    assert chapters[0].title_and_question()[0] == "Title of the chapter"
+    assert (book / "book" / "_static" / "98-new-page.png").is_file()
+
+
+def test_the_template_itself():
+    path = ROOT / "notebooks" / "template" / "NN-title.ipynb"
+    for lint in lints.WRITTEN:
+        lint(path, nbformat.read(path, as_version=4))
+
+
+@pytest.mark.parametrize(
+    ("lint", "spoil", "complaint"),
+    [
+        (lints.cells, lambda n: n.cells[2].update(source="x = 1\n" * 41), "41 lines in the cell"),
+        (
+            lints.cells,
+            lambda n: [c.metadata.update(tags=["hide-input"]) for c in n.cells],
+            "hidden",
+        ),
+        (lints.shape, lambda n: n.cells[0].update(source="# Title\n\nNo question."), "in bold"),
+        (
+            lints.declarations,
+            lambda n: n.cells[1].update(source=n.cells[1].source.replace("; 16 to 512", "")),
+            "size: no range",
+        ),
+    ],
+)
+def test_lints_can_fail(lint, spoil, complaint):
+    path = ROOT / "notebooks" / "template" / "NN-title.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    spoil(notebook)
+    with pytest.raises(AssertionError, match=complaint):
+        lint(path, notebook)
+
+
+def test_every_notebook_is_a_chapter():
+    there = {p.resolve() for p in Path(ROOT / "notebooks").glob("*.ipynb")}
+    assert there == {c.path.resolve() for c in contents.chapters()}
+
+
+def test_the_readme_lists_the_chapters():
+    wanted = []
+    for chapter in contents.chapters():
+        title, question = chapter.title_and_question()
+        number = chapter.name[:2]
+        wanted.append(f"| [{number} {title}](notebooks/{chapter.name}.ipynb) | {question} |")
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert [line for line in lines if "](notebooks/" in line] == wanted

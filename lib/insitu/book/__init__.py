@@ -1,1 +1,12 @@
-"""A chapter of the book: parameters, figures, results, and whether its page is fresh."""
+"""The pages of the book, and the `insitu` command.
+
+- `contents`: the chapters that `_toc.yml` lists, and where their results go
+- `parameters`: the declarations in a parameters cell, and their checks
+- `chapter`: a chapter's start, its results and provenance
+- `figures`: `show`, `table`, panels with common grey levels, scale bars, the scrubber
+- `atoms`: atoms in three dimensions on the page
+- `freshness`: whether a page's outputs are those of its code and data
+- `runs`: chapters run with values from files and the command line, and pages refreshed
+- `doctor`: what this machine has, and what will run on it
+- `cli`: the `insitu` command
+"""

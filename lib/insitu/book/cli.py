@@ -120,10 +120,17 @@ def judge(raw: str, denoised: str, output: str, **options: Any) -> None:
 @click.option("--bins", default=1, show_default=True, help="Detector pixels that are summed.")
 @click.option("--steps", default=500, show_default=True, help="Of the fit.")
 @click.option("--members", default=3, show_default=True, help="Fits whose scatter is the error.")
-@click.option("--steady", default=0.0, show_default=True, help="Weight of a steady change.")
+@click.option("--steady", default=0.0, show_default=True, help="Weight of change between tilts.")
 @click.option("--variation", default=0.5, show_default=True, help="Weight of total variation.")
-@click.option("--contrast", default=0.0, show_default=True, help="Of two metals; 0 fits one.")
-@click.option("--waves", default=1.0, show_default=True, help="Fineness of change in time.")
+@click.option(
+    "--contrast",
+    default=0.0,
+    show_default=True,
+    help="Of two metals that mix; 0 lets anything change.",
+)
+@click.option(
+    "--waves", default=1.0, show_default=True, help="Highest frequency in time, periods a series."
+)
 @_options(output="_results/reconstruct")
 def reconstruct(series: str, output: str, **options: Any) -> None:
     """Reconstruct a volume for every moment of SERIES, a tilt series."""
@@ -214,3 +221,7 @@ def doctor() -> None:
 
     for line in examine():
         click.echo(line)
+
+
+if __name__ == "__main__":
+    main()

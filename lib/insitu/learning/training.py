@@ -267,3 +267,19 @@ def _resume(
     whole = optimiser.state_dict()
     optimiser.load_state_dict({"state": entries, "param_groups": whole["param_groups"]})
     return state
+
+
+def device_named(name: str | torch.device) -> torch.device:
+    """Return the device of a name: auto, which takes a GPU if there is one, cpu or cuda.
+
+    Raises
+    ------
+    InputError
+        If it is another name, or there is no GPU.
+    """
+    if isinstance(name, torch.device):
+        return name
+    checks.one_of("device", name, ("auto", "cpu", "cuda"))
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("device: got 'cuda', but torch finds no GPU here; use auto or cpu")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

@@ -1,0 +1,100 @@
+"""Numbers and pictures of a run, as JSON and as one page that opens offline."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from PIL import Image
+
+from insitu.files import ResultsFolder
+
+_STYLE = (
+    "body{font:16px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em}"
+    "table{border-collapse:collapse}td,th{border:1px solid #aaa;padding:.2em .6em;text-align:left}"
+    "figure{display:inline-block;margin:.5em}img{max-width:100%;image-rendering:pixelated}"
+)
+
+
+def write_report(
+    results: ResultsFolder,
+    title: str,
+    numbers: Mapping[str, float],
+    *,
+    text: Sequence[str] = (),
+    table: Sequence[Mapping[str, Any]] = (),
+    pictures: Mapping[str, ArrayLike] | None = None,
+    maps: Mapping[str, ArrayLike] | None = None,
+) -> None:
+    """Write results.json and report.html.
+
+    Parameters
+    ----------
+    results : ResultsFolder
+        Locked by this run.
+    title : str
+        Of the report.
+    numbers : mapping
+        Finite numbers by name, with a unit in the name.
+    text : sequence of str
+        Paragraphs.
+    table : sequence of mappings
+        Rows with the same keys.
+    pictures : mapping
+        Caption and (y, x) array; all have the same grey levels.
+    maps : mapping
+        Others, each with grey levels of its own, or (y, x, 3) of colours.
+    """
+    bad = [key for key, value in numbers.items() if not math.isfinite(value)]
+    if bad:
+        raise ValueError(f"results that are no finite numbers: {', '.join(bad)}")
+    results.write_json("results.json", {key: float(value) for key, value in numbers.items()})
+    parts = [f"<h1>{html.escape(title)}</h1>", *(f"<p>{html.escape(t)}</p>" for t in text)]
+    for group in (pictures or {}, *({caption: image} for caption, image in (maps or {}).items())):
+        parts += _pictures(group)
+    parts.append(_table(table))
+    parts.append(_table([{"number": k, "value": f"{v:.6g}"} for k, v in numbers.items()]))
+    page = (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style>'
+        f"<body>{''.join(parts)}</body></html>"
+    )
+    results.write("report.html", lambda path: path.write_text(page, "utf-8"))
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+    if not rows:
+        return ""
+    head = "".join(f"<th>{html.escape(str(key))}</th>" for key in rows[0])
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(str(v))}</td>" for v in row.values()) + "</tr>"
+        for row in rows
+    )
+    return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def _pictures(pictures: Mapping[str, ArrayLike]) -> list[str]:
+    arrays = {caption: np.asarray(image, float) for caption, image in pictures.items()}
+    if not arrays:
+        return []
+    values = np.concatenate([a.ravel() for a in arrays.values()])
+    low, high = float(values.min()), float(np.percentile(values, 99.5))
+    drawn = []
+    for caption, image in arrays.items():
+        coloured = image.ndim == 3
+        grey = image if coloured else np.clip((image - low) / max(high - low, 1e-12), 0, 1) * 255
+        stream = io.BytesIO()
+        Image.fromarray(grey.astype(np.uint8)).save(stream, "PNG", optimize=True)
+        source = base64.b64encode(stream.getvalue()).decode()
+        words = html.escape(caption, quote=True)
+        drawn.append(
+            f'<figure><img alt="{words}" width="{max(240, image.shape[1])}" '
+            f'src="data:image/png;base64,{source}"><figcaption>{words}</figcaption></figure>'
+        )
+    return drawn
