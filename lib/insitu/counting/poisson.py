@@ -24,10 +24,10 @@ class Poisson:
 
     Examples
     --------
-    >>> expected = torch.full((100, 100), 0.46)  # electrons per pixel
+    >>> expected = torch.full((1000, 1000), 0.46)  # electrons per pixel
     >>> counts = Poisson().sample(expected, torch.Generator().manual_seed(0))
-    >>> counts.unique().tolist(), round(float(counts.mean()), 2), round(float(counts.var()), 2)
-    ([0.0, 1.0, 2.0, 3.0, 4.0], 0.46, 0.46)
+    >>> round(float(counts.mean()), 2), round(float(counts.var()), 2)
+    (0.46, 0.46)
     """
 
     max_mean = float("inf")
