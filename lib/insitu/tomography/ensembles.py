@@ -104,7 +104,7 @@ def mean_and_deviation(
     mean = fits[0].volumes(tilts)
     square = np.zeros_like(mean)
     for number, other in enumerate(fits[1:], start=2):  # Welford's recurrence
-        for middle, variance, drawn in zip(mean, square, other.volumes(tilts), strict=True):
+        for middle, variance, drawn in zip(mean, square, other.each(tilts), strict=True):
             step = drawn - middle
             middle += step / number
             variance += step * (drawn - middle)

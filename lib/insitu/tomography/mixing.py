@@ -177,16 +177,14 @@ class Mixture:
     diffusivity: float
     offset: float
 
-    def volumes(self, tilts: Sequence[int]) -> Array:
-        """Volumes at tilts by number, in rising order, (t, z, y, x)."""
+    def each(self, tilts: Sequence[int]) -> Iterator[Array]:
+        """Volumes (z, y, x) at tilts by number, in rising order, one by one."""
         times = [float(self.moments[k]) for k in tilts]
         solid, share = torch.from_numpy(self.solid), torch.from_numpy(self.share)
-        result = np.empty((len(times), *self.solid.shape), np.float32)
-        shares = shares_at(times, share, solid, torch.tensor(self.diffusivity))
-        for u, g in zip(result, shares, strict=True):
-            u[:] = np.float32(self.contrast - 1) * g.numpy() + 1
+        for g in shares_at(times, share, solid, torch.tensor(self.diffusivity)):
+            u: Array = np.float32(self.contrast - 1) * g.numpy() + 1
             u *= np.float32(self.brightness) * self.solid
-        return result
+            yield u
 
     def places(self, tilt: Tensor) -> Tensor:
         """Place of the tilt axis, the same at every tilt, (n,) [pixels]."""

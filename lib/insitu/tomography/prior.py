@@ -241,11 +241,8 @@ class FreeSpecimen(nn.Module):
         return self
 
     @torch.no_grad()
-    def volumes(self, tilts: Sequence[int]) -> Array:
-        """Volumes at tilts by number, (t, z, y, x)."""
-        size, depth = self.generator.size, self.generator.depth
-        result = np.empty((len(tilts), depth, size, size), np.float32)
-        for index, (tilt, block) in enumerate(self.judged(np.asarray(tilts))):
+    def each(self, tilts: Sequence[int]) -> Iterator[Array]:
+        """Volumes (z, y, x) at tilts by number, one by one."""
+        for tilt, block in self.judged(np.asarray(tilts)):
             u = self._slices(tilt, block)[1]
-            result[index] = self.scale * u.flatten(0, 1)[:depth].cpu().numpy()
-        return result
+            yield np.float32(self.scale) * u.flatten(0, 1)[: self.generator.depth].cpu().numpy()

@@ -61,7 +61,15 @@ class Fit:
 
     def volumes(self, tilts: Sequence[int] | None = None) -> Array:
         """Volumes at tilts by number, in rising order, all by default, (t, z, y, x)."""
-        return self.specimen.volumes(range(len(self.series.angles)) if tilts is None else tilts)
+        count, depth, size = self.series.projections.shape
+        result = np.empty((count if tilts is None else len(tilts), depth, size, size), np.float32)
+        for place, volume in zip(result, self.each(tilts), strict=True):
+            place[:] = volume
+        return result
+
+    def each(self, tilts: Sequence[int] | None = None) -> Iterator[Array]:
+        """The same volumes (z, y, x), one by one."""
+        return self.specimen.each(range(len(self.series.angles)) if tilts is None else tilts)
 
     def held_error(self) -> float:
         """|A u - p| / |p| of the tilts held back."""
