@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+import shlex
 import subprocess
 import sys
 
@@ -227,6 +228,18 @@ def test_commands_for_ones_own_files(monkeypatch, capsys, words, expected):
     assert list(given) == files
     assert options.items() <= named.items()
     assert f"results are in {files[-1]}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("page", ["README.md", "book/how-to-run.md", "CONTRIBUTING.md"])
+def test_printed_commands_are_understood(page):
+    text = (contents.ROOT / page).read_text()
+    lines = re.findall(r"(?:`|    )(?:\.venv/bin/)?insitu (\w.*?)(?:`|  +#|\n)", text)
+    assert lines
+    for line in lines:
+        name, *words = cli.split_values(shlex.split(line))
+        command = cli.group.commands[name]
+        if words:
+            command.make_context(name, words)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from insitu.book import figures
+from insitu.book import figures, png
 
 MOVIE = np.arange(5 * 6 * 8).reshape(5, 6, 8) / 240.0
 LABELS = [f"t = {t} s" for t in range(5)]
@@ -89,8 +89,8 @@ def test_static_scrubber_holds_every_frame(shown):
     )
     page = shown[0][0][0]["text/html"]
     assert 'alt="A &quot;movie&quot; that brightens."' in page
-    png = base64.b64decode(re.search(r"base64,([^\"]+)", page)[1])
-    sheet = np.asarray(Image.open(io.BytesIO(png)).convert("L")).astype(float) / 255
+    sheet_png = base64.b64decode(re.search(r"base64,([^\"]+)", page)[1])
+    sheet = np.asarray(Image.open(io.BytesIO(sheet_png)).convert("L")).astype(float) / 255
     columns = int(re.search(r'data-columns="(\d+)"', page)[1])
     width = 2 * 8 + 4
     for t in range(5):
@@ -140,7 +140,7 @@ def test_a_figure_is_small_and_keeps_its_greys_and_colours(shown):
     drawn = Image.fromarray(ramp).convert("RGB")
     line = np.array(drawn)
     line[10] = (0, 114, 178)
-    again = Image.open(io.BytesIO(figures._palette_png(Image.fromarray(line), 64))).convert("RGB")
+    again = Image.open(io.BytesIO(png.few_colours(Image.fromarray(line), 64))).convert("RGB")
     again = np.asarray(again).astype(int)
     assert np.abs(again[10] - (0, 114, 178)).max() <= 1
     assert np.abs(again[:10] - line[:10]).max() <= 2

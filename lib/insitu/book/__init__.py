@@ -4,6 +4,7 @@
 - `parameters`: the declarations in a parameters cell, and their checks
 - `chapter`: a chapter's start, its results and provenance
 - `figures`: `show`, `table`, panels with common grey levels, scale bars, the scrubber
+- `png`: pictures in few bytes
 - `atoms`: atoms in three dimensions on the page
 - `freshness`: whether a page's outputs are those of its code and data
 - `runs`: chapters run with values from files and the command line, and pages refreshed

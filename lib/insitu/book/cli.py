@@ -15,15 +15,8 @@ from insitu import InputError
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point: takes `-p name=value` as well as papermill's `-p name value`."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    words: list[str] = []
-    for word in given:
-        name, equals, value = word.partition("=")
-        if words and words[-1] in ("-p", "--parameter") and equals and name.isidentifier():
-            words += [name, value]
-        else:
-            words.append(word)
+    """Entry point of the command."""
+    words = split_values(sys.argv[1:] if arguments is None else arguments)
     try:
         raise SystemExit(group.main(words, prog_name="insitu", standalone_mode=False) or 0)
     except click.ClickException as error:
@@ -35,6 +28,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("insitu: stopped; the same command goes on or begins again", err=True)
         raise SystemExit(130) from None
+
+
+def split_values(arguments: Sequence[str]) -> list[str]:
+    """Write `-p name=value` as papermill does, `-p name value`; both are understood.
+
+    >>> split_values(["run", "02", "-p", "dose=4"])
+    ['run', '02', '-p', 'dose', '4']
+    """
+    words: list[str] = []
+    for word in arguments:
+        name, equals, value = word.partition("=")
+        if words and words[-1] in ("-p", "--parameter") and equals and name.isidentifier():
+            words += [name, value]
+        else:
+            words.append(word)
+    return words
 
 
 @click.group()

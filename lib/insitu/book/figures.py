@@ -23,6 +23,8 @@ from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
+from insitu.book.png import few_colours, few_greys, whole_png
+
 # Okabe and Ito's colours, which people with colour blindness can tell apart
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
@@ -70,44 +72,13 @@ def show(figure: Figure, *, alt: str) -> None:
         stream = io.BytesIO()
         figure.savefig(stream, format="png", facecolor="white", bbox_inches="tight", dpi=dots)
         drawn = Image.open(stream)
-        png = _palette_png(drawn, levels)
+        png = few_colours(drawn, levels)
         if len(png) < _MOST_BYTES:
             break
     plt.close(figure)
     shown = {"alt": alt, "width": round(96 * drawn.width / dots)}  # CSS pixels
     bundle = {"image/png": base64.b64encode(png).decode(), "text/plain": alt}
     display(bundle, raw=True, metadata={"image/png": shown})
-
-
-def _palette_png(image: Image.Image, levels: int) -> bytes:
-    """Return a PNG of that many grey levels and of the colours that serve the picture best.
-
-    The same picture gives the same bytes: nothing of the time or of versions is written.
-    """
-    rgb = np.asarray(image.convert("RGB"))
-    index = np.rint(rgb.mean(axis=2) * ((levels - 1) / 255)).astype(np.uint8)
-    palette = _greys(levels)
-    coloured = np.ptp(rgb, axis=2) > 8
-    if coloured.any():
-        kinds, which, often = np.unique(
-            rgb[coloured], axis=0, return_inverse=True, return_counts=True
-        )
-        weight = np.ceil(often**0.5).astype(int)  # so that rare colours count too
-        votes = Image.fromarray(np.repeat(kinds, weight, axis=0)[None])
-        chosen = votes.quantize(256 - levels, Image.Quantize.MEDIANCUT)
-        palette += chosen.getpalette() or []
-        index[coloured] = levels + np.asarray(chosen)[0, np.cumsum(weight) - 1][which]
-    return _indexed_png(index, palette)
-
-
-def _greys(levels: int) -> list[int]:
-    return np.repeat(np.rint(np.linspace(0, 255, levels)).astype(int), 3).tolist()
-
-
-def _indexed_png(index: NDArray[np.uint8], palette: list[int]) -> bytes:
-    picture = Image.fromarray(index).convert("P")
-    picture.putpalette(palette)
-    return _png(picture, bits=8)
 
 
 def panels(
@@ -308,7 +279,7 @@ def scrubber(
         row, column = divmod(index, columns)
         sheet[row * height : (row + 1) * height, column * width : (column + 1) * width] = frame
     for fewer in sorted({min(levels, n) for n in (levels, 32, 24)}, reverse=True):
-        png = _indexed_png(np.rint(sheet * ((fewer - 1) / 255)).astype(np.uint8), _greys(fewer))
+        png = few_greys(sheet, fewer)
         if len(png) < _MOST_BYTES:
             break
     length, text = _bar_length(arrays[0].shape[2] * pixel_size)
@@ -345,19 +316,13 @@ def live_slider(
     count, _, width = frames.shape
     slider = widgets.IntSlider(value=0, min=0, max=count - 1, description=name)
     picture = widgets.Image(
-        value=_png(Image.fromarray(frames[0])), format="png", width=width * zoom
+        value=whole_png(Image.fromarray(frames[0])), format="png", width=width * zoom
     )
     note = widgets.Label(value=labels[0])
 
     def turn(change: Mapping[str, Any]) -> None:
-        picture.value = _png(Image.fromarray(frames[change["new"]]))
+        picture.value = whole_png(Image.fromarray(frames[change["new"]]))
         note.value = labels[change["new"]]
 
     slider.observe(turn, names="value")
     return widgets.VBox([widgets.Label(value=" | ".join(titles)), picture, slider, note])
-
-
-def _png(image: Image.Image, **options: Any) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, "PNG", optimize=True, **options)
-    return stream.getvalue()
