@@ -36,15 +36,21 @@ import torch
 from insitu import fetch
 from insitu.book import chapter
 from insitu.counting.categorical import Categorical
-from insitu.denoise import learn, unsupervised
+from insitu.denoise import learn
+from insitu.denoise.blind_networks import UDVD
 from insitu.denoise.examples import draw_pool
 from insitu.denoise.local_wiener import local_wiener
+from insitu.denoise.unsupervised import MovieSettings, learn_movie
+from insitu.files import whole
 from insitu.learning.training import Settings
 from insitu.simulate import movie_files, movies, specimens, views
 from insitu.simulate.bank import Bank, make_bank
 from insitu.simulate.imaging import Optics, image
 from insitu.simulate.waves import exit_wave
-from insitu.tomography import ensembles, mixing, phantoms, series, volumes
+from insitu.tomography import ensembles, phantoms, volumes
+from insitu.tomography.mixing import Mixing
+from insitu.tomography.prior import FreeChange
+from insitu.tomography.series import TiltSeries
 
 PIXELS, PIXEL_SIZE = 276, 0.12
 
@@ -66,11 +72,10 @@ def clean_image(folder: Path) -> Path:
     if abs(vacuum - 1) > 0.01:
         raise ValueError(f"the vacuum has a mean of {vacuum:.4f}, expected 1 within 1 %")
     path = folder / "pt_ceo2_clean.tif"
-    unfinished = path.with_suffix(".part")
-    tifffile.imwrite(
-        unfinished, (clean / vacuum).astype(np.float32), compression="zlib", metadata=None
-    )
-    unfinished.replace(path)
+    with whole(path) as unfinished:
+        tifffile.imwrite(
+            unfinished, (clean / vacuum).astype(np.float32), compression="zlib", metadata=None
+        )
     record = {
         "what": "clean HRTEM image of a Pt particle on CeO2, beam along [110], vacuum = 1",
         "made_by": "data/make.py image",
@@ -81,9 +86,8 @@ def clean_image(folder: Path) -> Path:
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "licence": "CC-BY-4.0",
     }
-    text = unfinished.with_suffix(".json.part")
-    text.write_text(json.dumps(record, indent=1) + "\n")
-    text.replace(path.with_suffix(".json"))
+    with whole(path.with_suffix(".json")) as unfinished:
+        unfinished.write_text(json.dumps(record, indent=1) + "\n")
     return path
 
 
@@ -101,21 +105,17 @@ def detector(folder: Path) -> Path:
 
 def denoiser(folder: Path) -> Path:
     """Write checkpoints/pt_ceo2.safetensors; the bank and the training's state lie beside it."""
-    made = folder / "bank.zarr"
-    bank = Bank(made if made.exists() else make_bank(made, 520))
-    result = learn.learn_pt_ceo2(bank, checkpoint=folder / "pt_ceo2.training.safetensors")
-    return learn.save_denoiser(
+    waves = folder / "bank.zarr"
+    bank = Bank(waves if waves.exists() else make_bank(waves, 520))
+    state = folder / "pt_ceo2.training.safetensors"
+    made, result = learn.learn_pt_ceo2(bank, checkpoint=state, progress=True)
+    return made.save(
         folder / "checkpoints" / "pt_ceo2.safetensors",
         result,
-        learn.SETTINGS,
-        binned=True,
-        pixel_size=(0.05, 0.26),
-        dose=learn.DOSES,
         seed=0,
         images=learn.IMAGES,
         bank={"structures": 520, "seed": 0},
-        made_by="data/make.py denoiser",
-        device=chapter.device_name(torch.device("cpu")),
+        **_origin("denoiser"),
     )
 
 
@@ -124,36 +124,21 @@ def first(folder: Path) -> Path:
     bank = Bank(fetch.shipped("exit_waves.zarr"))
     counting = Categorical.load(fetch.shipped("detector.json"))
     state = folder / "bf_cnn.training.safetensors"
-    result = learn.learn_bf_cnn(bank, counting, checkpoint=state)
-    return learn.save_denoiser(
+    made, result = learn.learn_bf_cnn(bank, counting, checkpoint=state, progress=True)
+    return made.save(
         folder / "checkpoints" / "bf_cnn.safetensors",
         result,
-        learn.BF_CNN_SETTINGS,
-        binned=False,
-        pixel_size=(0.062, 0.062),
-        dose=learn.BF_CNN_DOSES,
         seed=0,
-        images=460,
+        images=learn.BF_CNN_IMAGES,
         bank={"name": "data/exit_waves.zarr", "structures": 40, "seed": 0},
-        made_by="data/make.py first",
-        device=chapter.device_name(torch.device("cpu")),
+        **_origin("first"),
     )
 
 
 def ours(folder: Path) -> Path:
     """Write checkpoints/movie_ours.safetensors."""
-    return _from_movie(folder, "movie_ours", unsupervised.SETTINGS, megabytes=450.0)
-
-
-UDVD_SETTINGS = Settings(
-    steps=600,
-    optimiser="muon",
-    learning_rate=5e-3,
-    warm_up=50,
-    average=0.98,
-    validate_every=200,
-    save_every=20,
-)
+    settings = MovieSettings(blind=1, megabytes=450.0)
+    return _from_movie(folder, "movie_ours", settings, "ours")
 
 
 def udvd(folder: Path) -> Path:
@@ -162,35 +147,48 @@ def udvd(folder: Path) -> Path:
     Network, five frames and squared error as published; Muon and 600 crops of 64 x 64 pixels
     instead of Adam and fifty passes over the movie, for which two cores would need days.
     """
-    return _from_movie(
-        folder,
-        "movie_udvd",
-        UDVD_SETTINGS,
-        network="UDVD",
+    settings = MovieSettings(
+        steps=600,
+        learning_rate=5e-3,
+        validate_every=200,
+        save_every=20,
+        blind=1,
         batch=1,
         side=64,
         squares=True,
         judged=4,
     )
+    return _from_movie(folder, "movie_udvd", settings, "udvd", network=UDVD)
 
 
-def _from_movie(folder: Path, name: str, settings: Settings, **options: Any) -> Path:
+def _from_movie(
+    folder: Path, name: str, settings: MovieSettings, target: str, **options: Any
+) -> Path:
     movie = movie_files.load(fetch.shipped("pt_ceo2_movie.zarr"))
     state = folder / f"{name}.training.safetensors"
-    denoiser, result = unsupervised.learn_movie(
-        movie.counts, settings, checkpoint=state, blind=1, **options
-    )
-    target = "ours" if name == "movie_ours" else "udvd"
-    return denoiser.save(
-        folder / "checkpoints" / f"{name}.safetensors",
-        result,
+    made, result = learn_movie(
+        movie.counts,
+        movie.plan.pixel_size,
         settings,
-        seed=0,
-        movie="data/pt_ceo2_movie.zarr",
-        made_by=f"data/make.py {target}",
-        device=chapter.device_name(torch.device("cpu")),
+        checkpoint=state,
+        progress=True,
         **options,
     )
+    return made.save(
+        folder / "checkpoints" / f"{name}.safetensors",
+        result,
+        seed=0,
+        movie="data/pt_ceo2_movie.zarr",
+        **_origin(target),
+    )
+
+
+def _origin(target: str) -> dict[str, Any]:
+    return {
+        "made_by": f"data/make.py {target}",
+        "versions": chapter.versions(),
+        "device": chapter.device_name(torch.device("cpu")),
+    }
 
 
 CANDIDATES = (
@@ -246,7 +244,8 @@ def study(folder: Path) -> Path:
         settings = Settings(
             steps=steps, optimiser=optimiser, learning_rate=rate, validate_every=steps // 4
         )
-        network = learn.learn_pt_ceo2(bank, settings, options=options, pool=pool).network
+        _, result = learn.learn_pt_ceo2(bank, settings, options=options, pool=pool, progress=True)
+        network = result.network
         rows.append(
             {
                 "what": f"{name}, {optimiser}",
@@ -269,7 +268,8 @@ def study(folder: Path) -> Path:
         "rows": rows,
     }
     path = folder / "checkpoints" / "study.json"
-    path.write_text(json.dumps(record, indent=1) + "\n")
+    with whole(path) as unfinished:
+        unfinished.write_text(json.dumps(record, indent=1) + "\n")
     return path
 
 
@@ -277,7 +277,7 @@ def rod(folder: Path) -> Path:
     """Write checkpoints/rod.safetensors, the ensemble of chapter 10 at its defaults."""
     data, _ = _tilted("golden", 1)
     settings = replace(volumes.SETTINGS, steps=500, validate_every=100)
-    fits = ensembles.fit_members(data, settings, members=3, seed=0)
+    fits = ensembles.fit_members(data, FreeChange(), settings, progress=True)
     return ensembles.save(
         fits, folder / "checkpoints" / "rod.safetensors", _made("rod", settings, fits)
     )
@@ -287,21 +287,18 @@ def mixture(folder: Path) -> Path:
     """Write checkpoints/mixture.safetensors: the law of chapter 10, in incremental order."""
     data, contrast = _tilted("incremental", 3)
     settings = replace(volumes.SETTINGS, steps=600, validate_every=100)
-    fits = [
-        mixing.fit(data, settings, contrast=contrast, seed=n, hold_first=3 * n) for n in range(3)
-    ]
-    return mixing.save(
+    fits = ensembles.fit_members(data, Mixing(contrast), settings, progress=True)
+    return ensembles.save(
         fits, folder / "checkpoints" / "mixture.safetensors", _made("mixture", settings, fits)
     )
 
 
-def _tilted(order: str, stream: int) -> tuple[series.TiltSeries, float]:
+def _tilted(order: str, stream: int) -> tuple[TiltSeries, float]:
     """The tilt series of chapter 10 at its defaults, and the contrast of its metals."""
     particle = phantoms.Phantom("alloying rod", 64, np.linspace(0, 1, 100))
     angles = phantoms.tilt_angles(order, 100)
     rng = np.random.default_rng([0, stream])
-    projections, _ = phantoms.record(particle, angles, rng=rng)
-    return series.checked(projections, angles), particle.contrast
+    return phantoms.record(particle, angles, rng=rng)[0], particle.contrast
 
 
 def _made(name: str, settings: Settings, fits: Sequence[Any]) -> dict[str, Any]:

@@ -19,16 +19,36 @@ def test_same_movie_from_every_format(tmp_path):
         MOVIE,
         imagej=True,
         resolution=(1 / 0.012, 1 / 0.012),
-        metadata={"unit": "nm", "axes": "TYX"},
+        metadata={"unit": "nm", "axes": "TYX", "finterval": 0.02},
     )
     np.save(tmp_path / "b.npy", MOVIE)
     for name in ("a.tif", "packed.tif", "imagej.tif", "b.npy"):
         movie = files.open_movie(tmp_path / name)
         assert movie.shape == (12, 40, 48)
-        assert np.array_equal(movie.read(frames=100, size=100), MOVIE)
-        assert np.array_equal(movie.read(frames=5, size=20), MOVIE[:5, 10:30, 14:34])
-    assert files.open_movie(tmp_path / "imagej.tif").pixel_size == pytest.approx(0.12)
-    assert files.open_movie(tmp_path / "a.tif").pixel_size is None
+        assert np.array_equal(movie.part(), MOVIE)
+        assert np.array_equal(movie.part("2:5", "10:30,14:40"), MOVIE[2:5, 10:30, 14:40])
+    calibrated, plain = (files.open_movie(tmp_path / n) for n in ("imagej.tif", "a.tif"))
+    assert calibrated.pixel_size == pytest.approx(0.12)
+    assert calibrated.frame_time == pytest.approx(0.02)
+    assert plain.pixel_size is plain.frame_time is None
+
+
+def test_pixel_size_and_vacuum_of_a_part(tmp_path):
+    np.save(tmp_path / "b.npy", MOVIE)
+    movie = files.open_movie(tmp_path / "b.npy")
+    assert movie.pixel_size_or(0.2) == 0.2
+    with pytest.raises(InputError, match=r"movie_pixel_size: b.npy does not tell it; give it in"):
+        movie.pixel_size_or(0.0)
+    assert movie.vacuum("") is None
+    assert movie.vacuum("0:20, 4:48") == (slice(0, 20), slice(4, 48))
+    assert movie.vacuum("10:30,10:20", crop="10:40,5:45") == (slice(0, 20), slice(5, 15))
+    with pytest.raises(InputError, match=r"movie_vacuum.*a larger crop"):
+        movie.vacuum("0:20,10:20", crop="10:40,5:45")
+    for bad in ("5", "0:2,0:48", "0:20,0:49", "a:b,c:d", "20:0,0:48"):
+        with pytest.raises(InputError, match="movie_vacuum: "):
+            movie.vacuum(bad)
+        with pytest.raises(InputError, match="movie_crop: "):
+            movie.part(crop=bad)
 
 
 def test_hyperspy_file_with_its_pixel_size(tmp_path):
@@ -41,9 +61,9 @@ def test_hyperspy_file_with_its_pixel_size(tmp_path):
             axis.attrs.update(
                 {
                     "name": name,
-                    "scale": scale,
+                    "scale": scale if n else 40.0,
                     "offset": 0.0,
-                    "units": "nm" if n else "s",
+                    "units": "nm" if n else "ms",
                     "size": MOVIE.shape[n],
                     "navigate": n == 0,
                     "_type": "UniformDataAxis",
@@ -53,7 +73,8 @@ def test_hyperspy_file_with_its_pixel_size(tmp_path):
             group.create_group(extra)
     movie = files.open_movie(tmp_path / "c.hspy")
     assert movie.pixel_size == pytest.approx(0.24)
-    assert np.array_equal(movie.read(frames=12, size=48), MOVIE)
+    assert movie.frame_time == pytest.approx(0.04)
+    assert np.array_equal(movie.part(), MOVIE)
 
 
 def test_mrc_with_its_pixel_size(tmp_path):
@@ -62,11 +83,11 @@ def test_mrc_with_its_pixel_size(tmp_path):
         file.voxel_size = 0.24
     movie = files.open_movie(tmp_path / "d.mrc")
     assert movie.pixel_size == pytest.approx(0.24)
-    assert np.array_equal(movie.read(frames=12, size=48), MOVIE)
+    assert np.array_equal(movie.part(), MOVIE)
     whole = (tmp_path / "d.mrc").read_bytes()
     (tmp_path / "cut.mrc").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match=r"damaged or truncated|cannot be read"):
-        files.open_movie(tmp_path / "cut.mrc").read(frames=12, size=48)
+        files.open_movie(tmp_path / "cut.mrc").part()
 
 
 def test_single_image_is_a_movie_of_one_frame(tmp_path):
@@ -77,9 +98,9 @@ def test_single_image_is_a_movie_of_one_frame(tmp_path):
 def test_more_than_memory_holds_is_refused(tmp_path):
     np.save(tmp_path / "long.npy", np.zeros((2000, 200, 200), np.uint8))
     movie = files.open_movie(tmp_path / "long.npy")
-    assert movie.corner(100) == (50, 50)
-    with pytest.raises(InputError, match="80 million values"):
-        movie.read(frames=2000, size=1024)
+    with pytest.raises(InputError, match=r"80 million values.*give movie_frames or movie_crop"):
+        movie.part()
+    assert movie.part("0:500").shape == (500, 200, 200)
 
 
 def truncated(path):
@@ -121,7 +142,7 @@ def test_bad_files_are_refused_in_a_sentence(tmp_path, name):
     make, sentence = BAD[name]
     make(tmp_path / name)
     with pytest.raises(InputError, match=sentence) as caught:
-        files.open_movie(tmp_path / name).read(frames=100, size=100)
+        files.open_movie(tmp_path / name).part()
     assert "\n" not in str(caught.value)
 
 

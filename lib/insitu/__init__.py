@@ -30,7 +30,7 @@ _FRONT = {
     "Poisson": "insitu.counting.poisson",
     "Categorical": "insitu.counting.categorical",
     "diagnose": "insitu.counting.diagnosis",
-    "load_denoiser": "insitu.denoise.supervised",
+    "load_denoiser": "insitu.denoise.saved",
     "learn_movie": "insitu.denoise.unsupervised",
     "report": "insitu.trust.report",
 }

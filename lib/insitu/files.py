@@ -21,6 +21,7 @@ import zarr
 from numpy.typing import NDArray
 
 from insitu import InputError
+from insitu.checks import box, span
 
 _MOST_VALUES = 64_000_000
 
@@ -32,6 +33,7 @@ class Movie:
     data: Any  # array-like (t, y, x), lazily read
     pixel_size: float | None  # angstrom, where the file tells it
     path: Path
+    frame_time: float | None = None  # from one frame to the next [s], where the file tells it
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -39,28 +41,71 @@ class Movie:
         t, y, x = self.data.shape
         return int(t), int(y), int(x)
 
-    def corner(self, size: int) -> tuple[int, int]:
-        """First row and column of the central `size` x `size` pixels."""
-        top, left = (max(0, (n - size) // 2) for n in self.shape[1:])
-        return top, left
+    def part(self, frames: str = "", crop: str = "") -> NDArray[Any]:
+        """Read a part of the movie, (t, y, x).
 
-    def read(self, *, frames: int, size: int) -> NDArray[Any]:
-        """Read the first `frames` frames and their central `size` x `size` pixels.
+        Parameters
+        ----------
+        frames : str
+            As first:last, the last one left out; empty takes all.
+        crop : str
+            Pixels, as y0:y1,x0:x1; empty takes all.
 
         Raises
         ------
         InputError
-            If the file breaks off, its compression cannot be read, or the region is too large.
+            If a text is no such part, the file breaks off, its compression cannot be read, or
+            the part is too large to be held in memory.
         """
-        values = min(frames, self.shape[0]) * min(size, self.shape[1]) * min(size, self.shape[2])
-        if values > _MOST_VALUES:
+        rows, columns = self._crop(crop)
+        return self._read((span("movie_frames", frames, self.shape[0]), rows, columns))
+
+    def pixel_size_or(self, given: float) -> float:
+        """Return what the reader gave, where that is not 0, else what the file tells [A].
+
+        Raises
+        ------
+        InputError
+            If there is neither.
+        """
+        if size := given or self.pixel_size:
+            return size
+        raise InputError(
+            f"movie_pixel_size: {self.path.name} does not tell it; give it in angstrom"
+        )
+
+    def vacuum(self, box_text: str, crop: str = "") -> tuple[slice, slice] | None:
+        """Rows and columns of `part(crop=crop)` that a box of the whole frame covers.
+
+        Raises
+        ------
+        InputError
+            If it is no box of at least 4 x 4 pixels, or not within the crop.
+        """
+        found = box("movie_vacuum", box_text, self.shape[1:])
+        if found is None:
+            return None
+        axes = list(zip(found, self._crop(crop), strict=True))
+        if any(b.start < c.start or b.stop > c.stop for b, c in axes):
             raise InputError(
-                f"{frames} frames of {size} x {size} pixels are {values / 1e6:.0f} million values, "
-                f"more than the {_MOST_VALUES / 1e6:.0f} million that are read at once; "
-                f"give fewer frames or a smaller crop"
+                f"movie_vacuum: {box_text!r} lies outside of movie_crop {crop!r}; choose another, "
+                "or a larger crop"
             )
-        top, left = self.corner(size)
-        region = (slice(frames), slice(top, top + size), slice(left, left + size))
+        rows, columns = (slice(b.start - c.start, b.stop - c.start) for b, c in axes)
+        return rows, columns
+
+    def _crop(self, text: str) -> tuple[slice, slice]:
+        _, y, x = self.shape
+        return box("movie_crop", text, (y, x)) or (slice(0, y), slice(0, x))
+
+    def _read(self, region: tuple[slice, slice, slice]) -> NDArray[Any]:
+        t, y, x = (len(range(*s.indices(n))) for s, n in zip(region, self.shape, strict=True))
+        if t * y * x > _MOST_VALUES:
+            raise InputError(
+                f"{t} frames of {y} x {x} pixels are {t * y * x / 1e6:.0f} million values, more "
+                f"than the {_MOST_VALUES / 1e6:.0f} million that are read at once; give "
+                f"movie_frames or movie_crop"
+            )
         try:
             return np.asarray(self.data[region])
         except Exception as error:  # decoders raise what they like; the reader needs one sentence
@@ -68,6 +113,11 @@ class Movie:
                 f"{self.path.name} is damaged or truncated, its frames cannot be read "
                 f"({_first_line(error)}); copy the file again"
             ) from None
+
+    def read(self, *, frames: int, size: int) -> NDArray[Any]:
+        """Read the first `frames` frames and their central `size` x `size` pixels."""
+        top, left = (max(0, (n - size) // 2) for n in self.shape[1:])
+        return self._read((slice(frames), slice(top, top + size), slice(left, left + size)))
 
 
 def open_movie(path: str | Path) -> Movie:
@@ -77,6 +127,15 @@ def open_movie(path: str | Path) -> Movie:
     ------
     InputError
         In one sentence, if the file is missing, foreign, truncated or has not three axes.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.save(f"{folder}/mine.npy", np.ones((40, 64, 64), np.uint8))
+    ...     movie = open_movie(f"{folder}/mine.npy")
+    ...     movie.shape, movie.part("10:30", "0:32,0:64").shape
+    ((40, 64, 64), (20, 32, 64))
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -86,7 +145,7 @@ def open_movie(path: str | Path) -> Movie:
     suffix = path.suffix.lower()
     readers = {".tif": _open_tif, ".tiff": _open_tif, ".npy": _open_npy}
     try:
-        data, pixel_size = readers.get(suffix, _open_rosetta)(path)
+        data, pixel_size, frame_time = readers.get(suffix, _open_rosetta)(path)
     except InputError:
         raise
     except Exception as error:
@@ -100,10 +159,17 @@ def open_movie(path: str | Path) -> Movie:
         raise InputError(
             f"{path.name} has the shape {tuple(data.shape)}; a movie has three axes (frames, y, x)"
         )
-    return Movie(data, pixel_size, path)
+    return Movie(data, pixel_size, path, frame_time)
 
 
-def _open_tif(path: Path) -> tuple[Any, float | None]:
+# what each reader gives: the data, the pixel size [A] and the time of a frame [s]
+_Opened = tuple[Any, float | None, float | None]
+_ANGSTROM = {"nm": 10.0, "um": 1e4, "\u00b5m": 1e4, "\\u00B5m": 1e4}
+_ANGSTROM |= dict.fromkeys(("A", "angstrom", "\u00c5", "\\u00C5"), 1.0)
+_SECONDS = {"s": 1.0, "sec": 1.0, "ms": 1e-3}
+
+
+def _open_tif(path: Path) -> _Opened:
     with tifffile.TiffFile(path) as tif:
         series = tif.series[0]
         expected = sum(int(n) for page in series.pages if page for n in page.databytecounts)
@@ -112,34 +178,30 @@ def _open_tif(path: Path) -> tuple[Any, float | None]:
                 f"{path.name} is truncated: it should hold {expected} bytes of image data and is "
                 f"{path.stat().st_size} bytes long; copy the file again"
             )
-        told = (tif.shaped_metadata or [{}])[0].get("shape", series.shape)
-        frames = int((tif.imagej_metadata or {}).get("images", 1))
-        if int(np.prod(told)) > series.size or frames > int(np.prod(series.shape[:-2])):
+        declared = (tif.shaped_metadata or [{}])[0].get("shape", series.shape)
+        about = tif.imagej_metadata or {}
+        frames = int(about.get("images", 1))
+        if int(np.prod(declared)) > series.size or frames > int(np.prod(series.shape[:-2])):
             raise InputError(
-                f"{path.name} is truncated: it should hold frames of the shape {tuple(told)} and "
-                f"only {series.shape} can be found; copy the file again"
+                f"{path.name} is truncated: it should hold frames of the shape {tuple(declared)} "
+                f"and only {series.shape} can be found; copy the file again"
             )
         if series.ndim > 3:
-            return np.empty((0,) * series.ndim), None
-        pixel_size = _imagej_pixel_size(tif)
-    return zarr.open(tifffile.imread(path, aszarr=True), mode="r"), pixel_size
+            return np.empty((0,) * series.ndim), None, None
+        scale = _ANGSTROM.get(str(about.get("unit")))
+        tag = tif.pages[0].tags.get("XResolution")  # type: ignore[union-attr]
+        pixel_size = None
+        if scale is not None and tag is not None and tag.value[0]:
+            pixel_size = float(scale * tag.value[1] / tag.value[0])
+        interval = float(about.get("finterval") or 0) * _SECONDS.get(about.get("tunit", "s"), 0)
+    return zarr.open(tifffile.imread(path, aszarr=True), mode="r"), pixel_size, interval or None
 
 
-def _imagej_pixel_size(tif: tifffile.TiffFile) -> float | None:
-    """Pixel size that ImageJ wrote, in angstrom."""
-    unit = (tif.imagej_metadata or {}).get("unit")
-    scale = {"nm": 10.0, "A": 1.0, "angstrom": 1.0, "\u00c5": 1.0, "\\u00C5": 1.0}.get(str(unit))
-    tag = tif.pages[0].tags.get("XResolution")  # type: ignore[union-attr]
-    if scale is None or tag is None or not tag.value[0]:
-        return None
-    return float(scale * tag.value[1] / tag.value[0])
+def _open_npy(path: Path) -> _Opened:
+    return np.load(path, mmap_mode="r", allow_pickle=False), None, None
 
 
-def _open_npy(path: Path) -> tuple[Any, float | None]:
-    return np.load(path, mmap_mode="r", allow_pickle=False), None
-
-
-def _open_rosetta(path: Path) -> tuple[Any, float | None]:
+def _open_rosetta(path: Path) -> _Opened:
     from rsciio import IO_PLUGINS
 
     suffix = path.suffix.lower().lstrip(".")
@@ -150,11 +212,13 @@ def _open_rosetta(path: Path) -> tuple[Any, float | None]:
             f".dm4 or .hspy"
         )
     signal = importlib.import_module(plugins[0]["api"]).file_reader(str(path), lazy=True)[0]
-    axis = signal["axes"][-1]
-    scale = {"nm": 10.0, "A": 1.0, "\u00c5": 1.0, "um": 1e4, "\u00b5m": 1e4}.get(
-        str(axis.get("units"))
-    )
-    return signal["data"], None if scale is None else float(axis["scale"]) * scale
+    times, pixels = signal["axes"][0], signal["axes"][-1]
+    return signal["data"], _calibration(pixels, _ANGSTROM), _calibration(times, _SECONDS)
+
+
+def _calibration(axis: dict[str, Any], units: dict[str, float]) -> float | None:
+    unit = units.get(str(axis.get("units")))
+    return None if unit is None else float(axis["scale"]) * unit
 
 
 def _first_line(error: Exception) -> str:

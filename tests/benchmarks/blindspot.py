@@ -7,7 +7,6 @@ beside the best smoothing, and on the real one.
 
 import argparse
 import time
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,11 +16,9 @@ from scipy import ndimage
 
 from insitu import fetch
 from insitu.book import chapter
-from insitu.counting.poisson import Poisson
-from insitu.denoise import blindspot, losses, unsupervised
-from insitu.denoise.blind_networks import UDVD, BlindVideoUNet
-from insitu.denoise.surroundings import FAR
-from insitu.learning import checkpoints
+from insitu.denoise.blind_networks import UDVD
+from insitu.denoise.saved import load_denoiser
+from insitu.denoise.unsupervised import MovieSettings, learn_movie
 from insitu.simulate import movie_files
 from insitu.trust import metrics
 
@@ -36,31 +33,17 @@ def speed(counts: np.ndarray[Any, Any]) -> None:
         optimiser.step()
 
     theirs = median(plain_step)
-    blocks = blindspot.cut(counts[:16], FAR)
-    network = checkpoints.seeded(
-        BlindVideoUNet,
-        0,
-        others=FAR.others,
-        own=FAR.filtered_own,
-        averaged=FAR.averaged,
-        **unsupervised.OPTIONS,
-    )
-    steps = 6
-    settings = replace(unsupervised.SETTINGS, steps=steps, validate_every=1000)
-    begin = time.perf_counter()
-    blindspot.learn(
-        network, blocks, settings, measure=losses.surprise(Poisson()), judged=1, progress=False
-    )
-    ours = (time.perf_counter() - begin) / steps / (8 * (96 / 64) ** 2)
+    pixel = 0.24
+    settings = MovieSettings(steps=6, validate_every=6, judged=1)
+    denoiser, result = learn_movie(counts[:16], pixel, settings)
+    ours = result.history[-1]["seconds"] / settings.steps / (8 * (96 / 64) ** 2)
     print(
         f"training, window of 64 x 64: UDVD {theirs:.3f} s, ours {ours:.4f} s, "
         f"{theirs / ours:.0f} times"
     )
     with torch.no_grad():
         theirs = 64 * 64 / median(lambda: plain.eval()(images)) / 1e6
-    seconds = median(
-        lambda: blindspot.denoise(counts[:64], network, FAR, mean=0.46, frames=[32], progress=False)
-    )
+    seconds = median(lambda: denoiser(counts[:64], pixel, [32]))
     ours = counts[0].size / seconds / 1e6
     print(
         f"inference [Mpx/s]: UDVD {theirs:.4f}, ours with its filters {ours:.3f}, "
@@ -88,9 +71,9 @@ def quality(seeds: int) -> None:
     del rivals
     for seed in range(seeds):
         begin = time.perf_counter()
-        denoiser, result = unsupervised.learn_movie(movie.counts, seed=seed, progress=False)
+        denoiser, result = learn_movie(movie.counts, movie.plan.pixel_size, seed=seed)
         minutes = (time.perf_counter() - begin) / 60
-        answer = denoiser(movie.counts, progress=False)
+        answer = denoiser(movie.counts, movie.plan.pixel_size)
         texts = []
         for name, part in parts.items():
             value = metrics.psnr(answer[part][centre], clean[part][centre])
@@ -113,8 +96,8 @@ def published() -> None:
     near, inner = np.s_[:, 48:208, 48:208], np.s_[:, 16:144, 16:144]
     frames = [*range(20, 44, 8), *range(65, 72, 2)]
     for name in ("movie_udvd", "movie_ours"):
-        denoiser = unsupervised.load_movie_denoiser(name)
-        answer = denoiser(movie.counts[near], frames, progress=False)[inner]
+        denoiser = load_denoiser(name)
+        answer = denoiser(movie.counts[near], movie.plan.pixel_size, frames)[inner]
         truth = clean[frames][near][inner]
         print(
             f"{name}: at rest {metrics.psnr(answer[:3], truth[:3]):.2f} dB, turning "

@@ -19,10 +19,9 @@ from insitu import fetch
 from insitu.book import chapter
 from insitu.counting.categorical import Categorical
 from insitu.denoise import classical, examples, learn
-from insitu.denoise.binning import spread, summed
-from insitu.denoise.examples import Batch, Summed, draw_pool
+from insitu.denoise.examples import Batch, LongExposure, draw_pool
 from insitu.denoise.networks import BiasFreeUNet
-from insitu.denoise.supervised import load_denoiser
+from insitu.denoise.saved import load_denoiser
 from insitu.learning import checkpoints
 from insitu.learning.muon import Muon
 from insitu.simulate import views
@@ -71,7 +70,7 @@ def inference() -> None:
     ours = load_denoiser("pt_ceo2")
     counts = np.random.default_rng(0).poisson(2.0, (1024, 1024))
     for pixel_size in (0.062, 0.13):
-        for name, tile in (("tiles", 256), ("whole", None)):
+        for name, tile in (("tiles", 256), ("whole", 2048)):
             seconds = median(lambda p=pixel_size, t=tile: ours(counts, p, tile=t), 3)
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
             speed = counts.size / seconds / 1e6
@@ -80,7 +79,7 @@ def inference() -> None:
 
 def over_dose() -> None:
     bank = Bank(fetch.shipped("exit_waves.zarr"))
-    detector = Summed(Categorical.load(fetch.shipped("detector.json")))
+    detector = LongExposure(Categorical.load(fetch.shipped("detector.json")))
     conditions = learn.BF_CNN_CONDITIONS
     clean = draw_pool(bank, "test", 64, size=256, conditions=conditions, seed=11).clean.float()
     clean = clean[clean.std((1, 2)) > 0.05][::2][:20]  # not of vacuum alone, nor faint
@@ -107,7 +106,11 @@ def over_dose() -> None:
 
 def fresh_structures(count: int = 24, vacuum: float = 0.45) -> None:
     """PSNR on new structures, peak 1 e-/px, in fields of 25 A and of 50 A."""
-    ours = load_denoiser("pt_ceo2")
+    denoisers = {
+        "Gaussian": classical.Gaussian(1.4),
+        "local Wiener": classical.LocalWiener(4.0),
+        "ours": load_denoiser("pt_ceo2"),
+    }
     fresh = views.fresh_specimens(count)
     for size in (400, 800):
         for contrast, defocus in views.CONTRASTS.items():
@@ -117,18 +120,15 @@ def fresh_structures(count: int = 24, vacuum: float = 0.45) -> None:
                 for view in views.views(fresh, defocus, size=size, focal_points=7):
                     truth = view.clean * vacuum
                     counts = rng.poisson(truth)
-                    coarse = summed(counts, 3)
-                    others = {
-                        "constant": np.full_like(truth, truth.mean()),
-                        "Gaussian": spread(classical.gaussian(coarse, 1.4), 3, truth.shape),
-                        "local Wiener": spread(classical.local_wiener(coarse, 4.0), 3, truth.shape),
-                        "ours": ours(counts, 0.062),
-                    }
-                    rows.append([metrics.psnr(image, truth) for image in others.values()])
+                    answers = [denoiser(counts, 0.062) for denoiser in denoisers.values()]
+                    answers.insert(0, np.full_like(truth, truth.mean()))
+                    rows.append([metrics.psnr(image, truth) for image in answers])
             means = np.array(rows).reshape(3, count, -1).mean(1)
             texts = [
                 f"{n} {m:.2f} +- {s:.2f}"
-                for n, m, s in zip(others, means.mean(0), means.std(0), strict=True)
+                for n, m, s in zip(
+                    ["constant", *denoisers], means.mean(0), means.std(0), strict=True
+                )
             ]
             print(f"{size} px, {contrast:13s}", ", ".join(texts), "dB")
 

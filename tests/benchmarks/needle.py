@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from insitu.tomography import needle, series, volumes
-from insitu.tomography.prior import Shape
-from insitu.tomography.projection import joseph
+from insitu.tomography import needle, volumes
+from insitu.tomography.prior import FreeChange, Shape
+from insitu.tomography.projection import Projector
+from insitu.tomography.series import tilt_series
 
 WEIGHTS = (0.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
 PLAIN: dict[str, Any] = {"gains": True, "sizes": True, "sharpness": 0.0, "variation": 0.0}
@@ -47,13 +48,11 @@ def simulated(real: needle.Needle, number: int) -> needle.Needle:
         radius = (abs(u) ** corners + abs(v) ** corners) ** (1 / corners)
         slices.append(level * np.clip(0.5 + (1 - radius) * across * size * fine, 0, 1))
     drawn = np.array(slices, np.float32)
-    rays = joseph(real.angles, fine) @ drawn.reshape(count, -1).T
-    everything = rays.reshape(count, 48, 2, count).mean(2).transpose(2, 0, 1) / 2
+    seen = Projector(real.angles, fine)(drawn).transpose(1, 0, 2)  # (time, tilt, s)
+    everything = seen.reshape(count, count, 48, 2).mean(3) / 2
     everything += 0.01 * everything.max() * rng.standard_normal(everything.shape)
     everything = everything.astype(np.float32)
-    data = series.checked(
-        everything[np.arange(count), real.shown][:, None], real.angles[real.shown]
-    )
+    data = tilt_series(everything[np.arange(count), real.shown][:, None], real.angles[real.shown])
     truth = drawn.reshape(count, 48, 2, 48, 2).mean((2, 4))
     return needle.Needle(data, everything, real.angles, real.shown, 0.0, truth)
 
@@ -63,16 +62,9 @@ def fitted(
 ) -> tuple[float, float, float]:
     """PSNR of a fit [dB], its error of the tilts not shown, and of the shown ones held back."""
     settings = replace(volumes.SETTINGS, steps=steps, validate_every=max(1, steps // 3))
-    one = volumes.fit(
-        case.data,
-        settings,
-        seed=seed,
-        offset=case.offset,
-        hold_every=8,
-        progress=False,
-        shape=Shape(together=1, finest=1, time_waves=2.0),
-        **options,
-    )
+    shape = Shape(together=1, finest=1, time_waves=2.0)
+    model = FreeChange(shape=shape, offset=case.offset, **options)
+    one = volumes.fit(case.data, model, settings, seed=seed, hold_every=8, hold_first=4)
     return *case.score(one.volumes()[:, 0]), one.held_error()
 
 
@@ -89,13 +81,13 @@ def main() -> None:
     def tried(name: str, options: dict[str, Any]) -> float:
         if asked.order == "golden":
             errors = [fitted(real, n, asked.steps, options)[2] for n in range(asked.seeds)]
-            told = ", ".join(f"{error:.4f}" for error in errors)
-            print(f"{name:21s} shown tilts held back {np.mean(errors):.4f}; {told}", flush=True)
+            row = ", ".join(f"{error:.4f}" for error in errors)
+            print(f"{name:21s} shown tilts held back {np.mean(errors):.4f}; {row}", flush=True)
             return -float(np.mean(errors))
         rows = [fitted(c, n, asked.steps, options) for n, c in enumerate(cases)]
         mean = float(np.mean([db for db, _, _ in rows]))
-        told = ", ".join(f"{db:.1f} dB / {held:.3f}" for db, held, _ in rows)
-        print(f"simulated, {name:21s} mean {mean:.1f} dB; {told}", flush=True)
+        row = ", ".join(f"{db:.1f} dB / {held:.3f}" for db, held, _ in rows)
+        print(f"simulated, {name:21s} mean {mean:.1f} dB; {row}", flush=True)
         return mean
 
     means = {w: tried(f"steady {w:.0f}", PLAIN | {"steady": w}) for w in WEIGHTS}

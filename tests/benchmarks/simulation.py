@@ -5,6 +5,7 @@ each image from its atoms (potential, multislice, lens); ours makes the wave onc
 structures at a time. Ratios above 1 mean that ours is faster.
 """
 
+import itertools
 import statistics
 import time
 from collections.abc import Callable
@@ -16,9 +17,10 @@ import torch
 from abtem.integrals import ScatteringFactorProjectionIntegrals
 from abtem.parametrizations import LobatoParametrization
 
+from insitu import fetch
 from insitu.book import chapter
 from insitu.simulate import specimens, waves
-from insitu.simulate.bank import Bank, random_recipe, samples
+from insitu.simulate.bank import Bank, random_recipe, sample
 from insitu.simulate.imaging import Optics, image
 
 PIXELS, SLICE, IMAGES, STRUCTURES = 540, 1.0, 21, 6
@@ -89,14 +91,16 @@ def main() -> None:
     averaged = median(lambda: image(wave, optics, focal_points=9), 3) / IMAGES
 
     begin = time.perf_counter()
-    for _ in waves.in_order(ours, recipes):
+    for _ in waves.in_threads(ours, recipes):
         pass
     each = (time.perf_counter() - begin) / STRUCTURES
 
-    bank = Bank(chapter.fetch.shipped("exit_waves.zarr"))
-    drawn = samples(bank, "train", images=8, size=128)
-    next(drawn)
-    sample = median(lambda: next(drawn), 15) / 8
+    bank = Bank(fetch.shipped("exit_waves.zarr"))
+    train = bank.part("train")
+    numbers = itertools.count()
+    draw = lambda: sample(bank, train, next(numbers), images=8, size=128)  # noqa: E731
+    draw()
+    each_sample = median(draw, 15) / 8
     print(
         f"threads {torch.get_num_threads()}, waves of {PIXELS} x {PIXELS} pixels, "
         f"slices of {SLICE} A"
@@ -113,7 +117,7 @@ def main() -> None:
     ):
         print(f"   ours, {name:32s} {seconds * 1e3:6.1f} ms = {lens / seconds:.1f} x faster")
     print(f"   ours, focal spread averaged (9)        {averaged * 1e3:6.1f} ms")
-    print(f"training samples of 128 x 128 pixels: {1 / sample:.0f} a second")
+    print(f"training samples of 128 x 128 pixels: {1 / each_sample:.0f} a second")
     print(
         f"projected: 900 structures, {900 * IMAGES:,} images in {900 * each / 60:.0f} min, "
         f"peak memory {chapter.peak_memory() / 1e9:.2f} GB"

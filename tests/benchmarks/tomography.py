@@ -13,7 +13,10 @@ from time import perf_counter
 import numpy as np
 
 from insitu.book.chapter import peak_memory
-from insitu.tomography import algebraic, alloying, ensembles, phantoms, series, volumes
+from insitu.tomography import algebraic, alloying, ensembles, phantoms, volumes
+from insitu.tomography.prior import FreeChange
+from insitu.tomography.projection import Projector
+from insitu.tomography.series import tilt_series
 
 TILTS = 100
 SOME, EVERY = slice(1, None, 4), np.arange(0, TILTS, 5)  # slices, times of the rivals
@@ -25,50 +28,43 @@ def quality(found, truth, peak):
     return 10 * np.log10(peak**2 / np.array(error))
 
 
-def told(name, values, more=""):
+def tell(name, values, more=""):
     print(f"{name:34s} {values.mean():6.2f} dB, worst {values.min():6.2f}  {more}", flush=True)
 
 
 def rivals(data, truth, peak):
     """Tuned with the truth."""
-    p, there = np.ascontiguousarray(data.projections[:, SOME]), truth[EVERY][:, SOME]
-    window = partial(algebraic.moving_window, data.angles, p, np.arange(TILTS), moments=EVERY)
+    part, there = data.slab(SOME), truth[EVERY][:, SOME]
+    window = partial(algebraic.moving_window, part, tilts=EVERY)
     found = {}
     for reach in (4, 7, 12, 20, 35):
-        found["SIRT, window", reach] = window(
-            reach=reach, method=partial(algebraic.sirt, iterations=50)
-        )
+        found["SIRT, window", reach] = window(algebraic.sirt, reach=reach)
         for strength in (2.0, 5.0, 12.0):
             found["total variation, window", reach, strength] = window(
-                reach=reach, method=partial(algebraic.tv, strength=strength)
+                partial(algebraic.total_variation, strength=strength), reach=reach
             )
     for rank in (2, 3, 4):
         for iterations in (8, 14):
             for rounds in (0, 3):
                 found["low rank", rank, iterations, rounds] = algebraic.low_rank(
-                    data.angles,
-                    p,
-                    np.arange(TILTS),
-                    rank=rank,
-                    iterations=iterations,
-                    rounds=rounds,
+                    part, rank=rank, iterations=iterations, rounds=rounds
                 )[EVERY]
     for kind in ("SIRT, window", "total variation, window", "low rank"):
         best = max(
             (k for k in found if k[0] == kind), key=lambda k: quality(found[k], there, peak).mean()
         )
-        told(f"{kind}, tuned with truth", quality(found[best], there, peak), str(best[1:]))
+        tell(f"{kind}, tuned with truth", quality(found[best], there, peak), str(best[1:]))
 
 
 def streaming(data, truth, peak, count=16):
     """Seconds and quality of a new tilt's whole volume, while the series is being recorded."""
     seconds, found = [], []
     begin = perf_counter()
-    for newest, known in volumes.stream(data.until(count)):
+    for newest, known in volumes.stream(data.until(count), FreeChange()):
         found.append(quality(known.volumes([newest]), truth[[newest]], peak)[0])
         seconds.append(perf_counter() - begin)
         begin = perf_counter()
-    told("volume on arrival", np.array(found[1:]), f"{np.median(seconds[1:]):.1f} s a tilt")
+    tell("volume on arrival", np.array(found[1:]), f"{np.median(seconds[1:]):.1f} s a tilt")
 
 
 def published_size(steps=6):
@@ -76,11 +72,10 @@ def published_size(steps=6):
     particle = phantoms.Phantom("alloying rod", 128, np.zeros(1))
     volume = next(particle.volumes())
     angles = phantoms.tilt_angles("golden", TILTS)
-    p = algebraic.joseph(angles, 128) @ volume.reshape(128, -1).T
-    data = series.checked(p.reshape(TILTS, 128, 128).transpose(0, 2, 1), angles)
+    data = tilt_series(Projector(angles, 128)(volume), angles)
     settings = replace(volumes.SETTINGS, steps=steps, validate_every=steps + 1)
     begin = perf_counter()
-    volumes.fit(data, settings, hold_every=50, progress=False)
+    volumes.fit(data, FreeChange(), settings, hold_every=50)
     each = (perf_counter() - begin) / steps
     ours, published = (each * n / 3600 for n in (1000, 57600))
     print(
@@ -105,8 +100,7 @@ def main():
     particle = phantoms.Phantom("alloying rod", size, moments)
     truth, peak = particle.truth(), particle.contrast
     angles = phantoms.tilt_angles(options.order, TILTS)
-    p, _ = phantoms.record(particle, angles, rng=np.random.default_rng(0))
-    data = series.checked(p, angles)
+    data, _ = phantoms.record(particle, angles, rng=np.random.default_rng(0))
     published_size()
     streaming(data, truth, peak)
     if options.only_speed:
@@ -115,12 +109,8 @@ def main():
     still, _ = phantoms.record(calm, angles, rng=np.random.default_rng(1))
     rest = next(calm.volumes())[None]
     for iterations in (50, 100):
-        u = algebraic.sirt(
-            algebraic.joseph(angles, size), algebraic.rays(still), iterations=iterations
-        )
-        told(
-            f"SIRT of a static specimen, {iterations}", quality(u.T.reshape(rest.shape), rest, peak)
-        )
+        u = algebraic.sirt(Projector(angles, size), still.projections, iterations)
+        tell(f"SIRT of a static specimen, {iterations}", quality(u[None], rest, peak))
     if not options.no_rivals:
         rivals(data, truth, peak)
     settings = replace(volumes.SETTINGS, steps=options.steps, validate_every=options.steps // 4)
@@ -129,23 +119,21 @@ def main():
     for number in range(options.seeds):
         one = volumes.fit(
             data,
+            FreeChange(steady=options.steady),
             settings,
             seed=number,
-            hold_every=10,
             hold_first=2 * number,
-            steady=options.steady,
-            progress=False,
         )
         fits.append(one)
-        told(
+        tell(
             f"deep image prior, seed {number}",
             quality(one.volumes(), truth, peak),
             f"held back {one.held_error():.4f}, {perf_counter() - begin:.0f} s",
         )
     spread = ensembles.spread_of(fits)
     found, bar = ensembles.mean_and_deviation(fits, spread=spread)
-    told("mean of the seeds", quality(found, truth, peak))
-    told(
+    tell("mean of the seeds", quality(found, truth, peak))
+    tell(
         "there, where the rivals were", quality(found[EVERY][:, SOME], truth[EVERY][:, SOME], peak)
     )
     solid = alloying.inside(truth.mean(0), margin=0)
@@ -161,9 +149,9 @@ def main():
         found[chosen], moments[chosen], contrast=peak, region=region
     )
     print("diffusivity", rate, "true", particle.diffusivity * size**2)
-    one = volumes.fit(series.checked(still, angles), settings, progress=False)
+    one = volumes.fit(still, FreeChange(), settings, hold_every=12, hold_first=4)
     u = one.volumes()
-    told("control", quality(u, np.broadcast_to(rest, u.shape), peak))
+    tell("control", quality(u, np.broadcast_to(rest, u.shape), peak))
     inner = alloying.inside(rest[0])
     print(f"false dynamics {u[:, inner].std(0).mean() / u[:, inner].mean():.2%}")
     print(f"peak memory {peak_memory() / 1e9:.2f} GB")

@@ -21,8 +21,8 @@ def main() -> None:
         seconds = []
         for _ in range(5):
             begin = time.perf_counter()
-            verdicts = likelihood.judge(counts, positions, 6.0, 0.55, 0.46, detector)
-            likelihood.discoveries(verdicts.p_value)
+            found = likelihood.ratio_test(counts, positions, 6.0, 0.55, 0.46, detector)
+            likelihood.discoveries(found.p_value)
             seconds.append(time.perf_counter() - begin)
         print(
             f"1000 candidates in 100 frames of 256 x 256, {name}: "

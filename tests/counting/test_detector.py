@@ -8,6 +8,7 @@ from scipy import stats
 from insitu import InputError
 from insitu.counting import noise
 from insitu.counting.categorical import Categorical
+from insitu.counting.detector import moments
 from insitu.counting.poisson import Poisson
 from insitu.counting.weighted_poisson import extended, gauge
 
@@ -77,13 +78,25 @@ def test_four_parts_are_binomial():
         assert np.allclose(table, stats.binom.pmf(k, 4, mean / 4), atol=1e-9)
 
 
+def test_moments_are_those_of_poisson_and_of_the_binomial():
+    means = np.array([[0.0, 0.3], [0.8, 3.5]])
+    poisson = moments(Poisson(), means)
+    assert np.allclose(poisson.mean, means)
+    assert np.allclose(poisson.variance, means)
+    assert np.allclose(poisson.third, means)
+    four, p = moments(DETECTORS["four parts"], means), means / 4
+    assert np.allclose(four.mean, means)
+    assert np.allclose(four.variance, means * (1 - p))
+    assert np.allclose(four.third, means * (1 - p) * (1 - 2 * p))
+
+
 def test_categorical_is_monotone_and_smooth_in_the_mean():
     means = np.linspace(0.01, 7.9, 400)
     table = Categorical(REAL_WEIGHTS).table(means, 30)
     above = 1 - table.cumsum(1)
     assert (np.diff(above, axis=0) > -1e-12).all()
     assert np.abs(np.diff(table, n=2, axis=0)).max() < 1e-3
-    fano = (table @ np.arange(31) ** 2 - means**2) / means
+    fano = moments(Categorical(REAL_WEIGHTS), means).variance / means
     assert (np.diff(fano) < 0).all()
     assert fano.min() > 0
 
@@ -126,9 +139,8 @@ def test_log_prob_has_the_gradient_of_the_likelihood(name):
     mean = torch.tensor([0.4605, 0.8003, 1.7041], requires_grad=True)
     k = torch.tensor([0.0, 1.0, 3.0])
     detector.log_prob(k, mean).sum().backward()
-    table = detector.table(mean.detach().numpy(), 30)
     m = mean.detach().double().numpy()
-    variance = table @ np.arange(31) ** 2 - m**2
+    variance = moments(detector, m).variance
     assert np.allclose(mean.grad, (k.numpy() - m) / variance, rtol=0.03)
 
 
@@ -172,14 +184,23 @@ def test_fit_finds_the_weights(name):
 
 def test_fit_keeps_every_mean_and_every_total():
     counts = DETECTORS["categorical"].sample(torch.rand(40, 64, 64) * 2, generator(5)).numpy()
-    bins = np.digitize(np.random.default_rng(0).random(counts.shape), [0.3, 0.6]) + 0.0
-    histogram = noise.histogram_by_mean(counts, bins, bins=3)
-    fitted = Categorical.from_histogram(histogram)
+    bins = np.digitize(np.random.default_rng(0).random(counts.shape), [0.3, 0.6]) + 1.0
+    histogram = noise.histogram_by_mean(counts, bins)
+    assert len(histogram) == 3
+    fitted = Categorical.fit(counts, mean=bins)
     expected = histogram.sum(1) @ fitted.table(
         noise.histogram_moments(histogram)[0], histogram.shape[1] - 1
     )
     common = histogram.sum(0) >= 50
     assert np.allclose(expected[common], histogram.sum(0)[common], rtol=1e-3)
+
+
+def test_fit_that_does_not_converge_says_so():
+    """Two parts a frame: beyond the count 2 the weights cannot go on smoothly."""
+    scene = torch.linspace(0.4, 1.2, 64).expand(30, 64, 64)
+    counts = Categorical.sub_frames(2).sample(scene, generator(10)).numpy()
+    with pytest.raises(InputError, match="no detector of this family gives the counts 0 to 2"):
+        Categorical.fit(counts, mean=scene)
 
 
 def test_fit_of_too_few_counts_says_so():

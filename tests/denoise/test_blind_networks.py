@@ -82,5 +82,5 @@ def test_ours_begins_as_the_last_image():
 
 def test_other_squares_are_refused():
     for make in NETWORKS.values():
-        with pytest.raises(InputError, match="blind: got 2, allowed are 1"):
+        with pytest.raises(InputError, match="blind: got 2, allowed is one of 1, 3"):
             make(2)

@@ -1,3 +1,4 @@
+import copy
 import warnings
 
 import numpy as np
@@ -5,9 +6,10 @@ import pytest
 import torch
 
 from insitu import InputError
-from insitu.denoise.binning import binning, spread, summed
-from insitu.denoise.networks import BiasFreeCNN
-from insitu.denoise.supervised import Denoiser, load_denoiser
+from insitu.denoise.binning import binned, binning, tiles, unbinned
+from insitu.denoise.networks import BiasFreeCNN, BiasFreeUNet
+from insitu.denoise.saved import load_denoiser
+from insitu.denoise.supervised import ImageDenoiser, gain_tuned, thinned
 from insitu.fetch import shipped
 from insitu.learning import checkpoints
 
@@ -29,15 +31,31 @@ def scene(rows, columns, dose=117.0, pixel_size=0.062, seed=0):
 
 @pytest.mark.parametrize("factor", [1, 2, 3, 5])
 @pytest.mark.parametrize("shape", [(60, 45), (61, 47), (29, 100)])
-def test_spread_undoes_summed(factor, shape):
+def test_unbinned_undoes_binned(factor, shape):
     rows, columns = (-(-n // factor) * factor for n in shape)
     y, x = np.mgrid[:rows, :columns] + 0.5
     smooth = 1 + 0.3 * np.cos(np.pi * y * 2 / rows) * np.cos(np.pi * x * 3 / columns)
-    sums = summed(smooth[: shape[0], : shape[1]], factor)
+    sums = binned(smooth[: shape[0], : shape[1]], factor)
     assert sums.shape == (rows // factor, columns // factor)
-    back = spread(summed(smooth, factor), factor, shape)
+    back = unbinned(binned(smooth, factor), factor, shape)
     assert back.shape == shape
     np.testing.assert_allclose(back, smooth[: shape[0], : shape[1]], atol=2e-6)
+
+
+@pytest.mark.parametrize(("side", "halo"), [(7, 0), (7, 3), (16, 5), (100, 5)])
+def test_tiles_cover_an_image_once_and_see_their_halo(side, halo):
+    image = np.arange(30 * 41).reshape(30, 41)
+    count, again = np.zeros_like(image), np.zeros_like(image)
+    for tile in tiles(image.shape, side, halo):
+        count[tile.place] += 1
+        again[tile.place] = image[tile.seen][tile.inner]
+        around = [
+            (place.start - seen.start, seen.stop - place.stop)
+            for place, seen in zip(tile.place, tile.seen, strict=True)
+        ]
+        assert np.max(around) <= halo
+    assert (count == 1).all()
+    np.testing.assert_array_equal(again, image)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +68,7 @@ def test_pixels_come_into_the_range_of_the_network(pixel_size, factor):
 
 def test_whole_frames_and_tiles_agree(denoiser):
     _, counts, _ = scene(501, 611)
-    whole = denoiser(counts, 0.062, tile=None)
+    whole = denoiser(counts, 0.062, tile=10_000)
     tiled = denoiser(counts, 0.062, tile=112)
     assert np.abs(tiled - whole).max() < 1e-3 * whole.max()
 
@@ -163,7 +181,7 @@ def test_shipped_checkpoints_are_small_and_tell_their_origin():
 
 def test_tensors_are_taken_too():
     network = BiasFreeCNN(3, 4).eval()
-    plain = Denoiser(network, (0.1, 0.2), (1, 1000), binned=False)
+    plain = ImageDenoiser(network, (0.1, 0.2), (1, 1000), binned=False)
     counts = torch.poisson(torch.full((40, 50), 2.0))
     assert plain(counts, 0.15, tile=16).shape == (40, 50)
 
@@ -180,7 +198,7 @@ def test_far_above_the_trained_dose_the_answer_comes_to_the_truth():
 
     y, x = np.mgrid[:96, :128]
     truth = 1 + 0.4 * np.cos(y) * np.cos(1.1 * x)
-    dim = Denoiser(Dim(), (0.1, 0.3), (10.0, 100.0))
+    dim = ImageDenoiser(Dim(), (0.1, 0.3), (10.0, 100.0))
     errors = []
     for electrons in (100.0, 10_000.0):
         counts = np.random.default_rng(0).poisson(truth * electrons)
@@ -190,3 +208,56 @@ def test_far_above_the_trained_dose_the_answer_comes_to_the_truth():
     assert errors[1] < 0.3 * errors[0] < 0.03
     usual = np.random.default_rng(0).poisson(truth * 2.0)
     np.testing.assert_allclose(dim(usual, 0.2), 0.9 * usual, rtol=1e-5)
+
+
+@pytest.fixture
+def small():
+    network = checkpoints.seeded(BiasFreeUNet, 0, channels=8, levels=1, fold=2, windows=[16])
+    return ImageDenoiser(network.eval(), (0.05, 0.26), (1, 10_000))
+
+
+def test_gains_alone_are_changed_and_the_original_is_not(small):
+    counts = np.random.default_rng(0).poisson(0.5, (96, 96))
+    before = copy.deepcopy(small.network.state_dict())
+    tuned = gain_tuned(small, counts, 0.062, steps=3)
+    for name, value in tuned.network.state_dict().items():
+        assert torch.equal(before[name], small.network.state_dict()[name])
+        assert torch.equal(value, before[name]) == (not name.endswith("gain"))
+
+
+def test_what_it_predicts_becomes_likelier(small):
+    y, x = np.mgrid[:120, :120] * 0.062
+    clean = 0.5 * (1 + 0.6 * np.cos(2 * np.pi * x / 2.8) * np.cos(2 * np.pi * y / 2.3))
+    rng = np.random.default_rng(0)
+    counts, others = rng.poisson(clean), rng.poisson(clean)
+
+    def misfit(d):
+        mean = np.maximum(d(counts, 0.062), 1e-3)
+        return (mean - others * np.log(mean)).mean()
+
+    assert misfit(gain_tuned(small, counts, 0.062, steps=40)) < misfit(small)
+
+
+def test_the_same_seed_gives_the_same_gains(small):
+    counts = np.random.default_rng(0).poisson(0.5, (2, 64, 64))
+    tuned = [gain_tuned(small, counts, 0.13, steps=2, seed=s).network for s in (1, 1, 2)]
+    gains = [
+        torch.cat([p.flatten() for n, p in t.named_parameters() if n.endswith("gain")])
+        for t in tuned
+    ]
+    assert torch.equal(gains[0], gains[1])
+    assert not torch.equal(gains[0], gains[2])
+
+
+def test_thinning_divides_electrons():
+    counts = torch.poisson(torch.full((400, 400), 2.0))
+    part = thinned(counts, 0.8, torch.Generator().manual_seed(0))
+    rest = counts - part
+    assert (rest >= 0).all()
+    assert float(part.mean()) == pytest.approx(1.6, rel=0.01)
+    assert abs(float(((part - part.mean()) * (rest - rest.mean())).mean())) < 0.01
+
+
+def test_fractions_of_electrons_are_refused(small):
+    with pytest.raises(InputError, match="whole numbers"):
+        gain_tuned(small, np.full((32, 32), 0.5), 0.062)

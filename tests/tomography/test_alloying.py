@@ -45,8 +45,8 @@ def test_segregation_of_two_halves_is_1_and_of_a_mixture_0():
     halves = np.ones((4, 4, 4), np.float32)
     halves[:2] = CONTRAST
     everywhere = np.ones(halves.shape, bool)
-    assert alloying.mixing(halves, everywhere, contrast=CONTRAST) == pytest.approx(1)
+    assert alloying.segregation(halves, everywhere, contrast=CONTRAST) == pytest.approx(1)
     mixed = np.full_like(halves, 1.5)
-    assert alloying.mixing(mixed, everywhere, contrast=CONTRAST) == pytest.approx(0, abs=1e-9)
+    assert alloying.segregation(mixed, everywhere, contrast=CONTRAST) == pytest.approx(0, abs=1e-9)
     with pytest.raises(InputError, match="contrast"):
-        alloying.mixing(halves, everywhere, contrast=1.2)
+        alloying.segregation(halves, everywhere, contrast=1.2)

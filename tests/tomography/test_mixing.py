@@ -8,12 +8,14 @@ import torch
 
 from insitu import InputError
 from insitu.learning import checkpoints
-from insitu.tomography import ensembles, mixing, phantoms, series, volumes
-from insitu.tomography.prior import Shape
+from insitu.tomography import ensembles, mixing, phantoms, volumes
+from insitu.tomography.mixing import Mixing
+from insitu.tomography.prior import FreeChange, Shape
 
 SMALL = Shape(width=16, hidden=32, together=8)
 SETTINGS = replace(volumes.SETTINGS, steps=6, validate_every=3, save_every=3)
 CONTRAST = 2.42
+LAW = Mixing(CONTRAST, shape=SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +26,7 @@ def phantom():
 @pytest.fixture(scope="module")
 def data(phantom):
     angles = phantoms.tilt_angles("incremental", 30)
-    p, _ = phantoms.record(phantom, angles, rng=np.random.default_rng(0))
-    return series.checked(p, angles)
+    return phantoms.record(phantom, angles, rng=np.random.default_rng(0))[0]
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def test_it_diffuses_as_many_small_explicit_steps_do(amount):
     share = expected = ((z - 2) ** 2 + y**2 + x**2 < 30).astype(np.float32)
     for _ in range(100):
         expected = phantoms.diffuse(expected, solid > 0, amount / 100)
-    found = mixing.diffused(*map(torch.tensor, (share, solid, amount))).numpy()
+    found = mixing.advance(*map(torch.tensor, (share, solid, amount))).numpy()
     error = (found - expected)[solid > 0]
     assert abs(error).max() < 0.05
     assert error.std() < 0.01
@@ -52,7 +53,7 @@ def test_it_diffuses_as_many_small_explicit_steps_do(amount):
 def test_nothing_is_lost_where_voxels_are_partly_vacuum(particle):
     _, share = particle
     solid = np.random.default_rng(1).random(share.shape).astype(np.float32)
-    found = mixing.diffused(*map(torch.tensor, (share, solid, 2.0))).numpy()
+    found = mixing.advance(*map(torch.tensor, (share, solid, 2.0))).numpy()
     assert (found * solid).sum() == pytest.approx((share * solid).sum(), rel=1e-5)
     assert share.min() - 1e-3 <= found.min()
     assert found.max() <= share.max() + 1e-3
@@ -61,7 +62,7 @@ def test_nothing_is_lost_where_voxels_are_partly_vacuum(particle):
 
 def test_an_even_share_stays(particle):
     solid = torch.tensor(particle[0])
-    found = mixing.diffused(torch.full_like(solid, 0.3), solid, torch.tensor(4.0))
+    found = mixing.advance(torch.full_like(solid, 0.3), solid, torch.tensor(4.0))
     np.testing.assert_allclose(found, 0.3, rtol=1e-5)
 
 
@@ -69,7 +70,7 @@ def test_the_diffusivity_has_a_gradient(particle):
     solid, share = map(torch.tensor, particle)
 
     def spread(amount):
-        return (mixing.diffused(share, solid, amount) ** 2).sum()
+        return (mixing.advance(share, solid, amount) ** 2).sum()
 
     amount = torch.tensor(0.2, requires_grad=True)  # one step, of as many stages on both sides
     (gradient,) = torch.autograd.grad(spread(amount), amount)
@@ -82,17 +83,17 @@ def test_a_law_finds_what_incremental_tilts_hide(phantom, data):
     """Better than a specimen at rest, and better than a network that knows of no law."""
     truth = phantom.truth()
     settings = replace(SETTINGS, steps=300, validate_every=100, learning_rate=2e-2)
-    one = mixing.fit(data, settings, contrast=CONTRAST, shape=SMALL, progress=False)
-    free = volumes.fit(data, settings, shape=SMALL, steady=100.0, progress=False)
+    one = volumes.fit(data, LAW, settings)
+    free = volumes.fit(data, FreeChange(shape=SMALL, steady=100.0), settings)
     by_law, without = (((f.volumes() - truth) ** 2).mean() for f in (one, free))
     assert by_law < 0.5 * without
     still = np.broadcast_to(truth[15], truth.shape)
     assert by_law < ((still - truth) ** 2).mean()
-    assert 0.5 < one.diffusivity / (phantom.diffusivity * 24**2) < 2
+    assert 0.5 < one.specimen.diffusivity / (phantom.diffusivity * 24**2) < 2
 
 
 def test_moments_can_be_asked_for_alone(data):
-    one = mixing.fit(data, SETTINGS, contrast=CONTRAST, shape=SMALL, progress=False)
+    one = volumes.fit(data, LAW, SETTINGS)
     every = one.volumes()
     assert every.shape == (30, 24, 24, 24)
     assert abs(one.volumes([3, 20]) - every[[3, 20]]).mean() < 2e-3 * every.mean()
@@ -101,8 +102,7 @@ def test_moments_can_be_asked_for_alone(data):
 
 
 def test_killed_and_resumed_gives_the_same_bits(data, tmp_path, monkeypatch):
-    options = {"contrast": CONTRAST, "shape": SMALL, "progress": False}
-    whole = mixing.fit(data, SETTINGS, **options)
+    whole = volumes.fit(data, LAW, SETTINGS).specimen
     path, calls, real = tmp_path / "c.safetensors", [], mixing.project
 
     def dies(*args, **more):
@@ -113,35 +113,33 @@ def test_killed_and_resumed_gives_the_same_bits(data, tmp_path, monkeypatch):
 
     monkeypatch.setattr(mixing, "project", dies)
     with pytest.raises(KeyboardInterrupt):
-        mixing.fit(data, SETTINGS, checkpoint=path, **options)
+        volumes.fit(data, LAW, SETTINGS, checkpoint=path)
     monkeypatch.undo()
     assert path.is_file()
     with pytest.raises(InputError, match="belongs to another run"):
-        mixing.fit(data, SETTINGS, checkpoint=path, **options | {"contrast": 2.0})
-    again = mixing.fit(data, SETTINGS, checkpoint=path, **options)
+        volumes.fit(data, replace(LAW, contrast=2.0), SETTINGS, checkpoint=path)
+    again = volumes.fit(data, LAW, SETTINGS, checkpoint=path).specimen
     np.testing.assert_array_equal(whole.share, again.share)
     assert whole.diffusivity == again.diffusivity
 
 
 def test_an_ensemble_is_kept_and_known_by_its_series(data, tmp_path):
-    options = {"contrast": CONTRAST, "shape": SMALL, "progress": False}
-    fits = [
-        mixing.fit(data, SETTINGS, seed=n, hold_first=n, offset=0.5, **options) for n in range(2)
-    ]
-    path = mixing.save(fits, tmp_path / "m.safetensors", {"made_by": "a test"})
-    again = mixing.load(path, data)
+    law = replace(LAW, offset=0.5)
+    fits = ensembles.fit_members(data, law, SETTINGS, members=2, folder=tmp_path)
+    path = ensembles.save(fits, tmp_path / "m.safetensors", {"made_by": "a test"})
+    again = ensembles.load(path, data)
     np.testing.assert_allclose(fits[1].volumes([9]), again[1].volumes([9]), atol=2e-3)
-    assert float(again[1].place(3)) == 0.5
+    assert float(again[1].specimen.places(torch.tensor([3]))) == 0.5
     assert ensembles.spread_of(again) >= 1
     other = replace(data, projections=data.projections * np.linspace(1, 2, 30)[:, None, None])
     with pytest.raises(InputError, match="another tilt series"):
-        mixing.load(path, other)
+        ensembles.load(path, other)
     foreign = checkpoints.save(tmp_path / "f.safetensors", {}, {"what": "nothing"})
-    with pytest.raises(InputError, match="not that of mixtures"):
-        mixing.load(foreign, data)
+    with pytest.raises(InputError, match="not that of an ensemble"):
+        ensembles.load(foreign, data)
 
 
 @pytest.mark.parametrize("contrast", [1.0, 0.5, float("nan"), float("inf")])
-def test_a_contrast_that_is_none_is_refused(data, contrast):
+def test_a_contrast_that_is_none_is_refused(contrast):
     with pytest.raises(InputError, match="contrast: got"):
-        mixing.fit(data, SETTINGS, contrast=contrast, progress=False)
+        Mixing(contrast)

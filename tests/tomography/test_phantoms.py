@@ -25,11 +25,6 @@ def test_alloying_and_rounding_keep_what_they_should():
     assert ((alloy[0] > 0.5) != (alloy[2] > 0.5)).sum() < 0.04 * (alloy[0] > 0.5).sum()
     rounded = Phantom("rounding", size=32, moments=THREE).truth().sum((1, 2, 3))
     assert np.ptp(rounded) < 0.003 * rounded[0]
-    loss, growth = (
-        Phantom(k, size=32, moments=THREE).truth().sum((1, 2, 3)) for k in ("loss", "growth")
-    )
-    assert (np.diff(loss) < 0).all()
-    assert (np.diff(growth) > 0).all()
 
 
 def test_diffusion_in_a_box_is_that_of_the_equation():
@@ -49,9 +44,9 @@ def test_diffusion_in_a_box_is_that_of_the_equation():
 
 @pytest.mark.parametrize("order", ["incremental", "golden", "binary", "interleaved"])
 def test_orders_of_tilts_cover_the_range(order):
-    angles = tilt_angles(order, 50, most=60)
+    angles = tilt_angles(order, 50)
     assert len(set(np.round(angles, 6))) == 50
-    assert abs(angles).max() <= 60
+    assert abs(angles).max() <= 70
     assert np.diff(np.sort(angles)).max() < 8
     if order == "incremental":
         assert (np.diff(angles) > 0).all()
@@ -64,21 +59,14 @@ def test_a_record_has_the_noise_that_it_says():
     angles = [0.0, 30.0, -60.0]
     clean, none = record(phantom, angles, noise=0.0, rng=np.random.default_rng(0))
     noisy, deviation = record(phantom, angles, noise=0.02, rng=np.random.default_rng(0))
+    clean, noisy = clean.projections, noisy.projections
     assert none == 0
     assert (noisy - clean).std() == pytest.approx(deviation, rel=0.05)
     assert deviation == pytest.approx(0.02 * clean.max())
     np.testing.assert_allclose(clean.sum((1, 2)), phantom.truth().sum((1, 2, 3)), rtol=0.01)
-    few, _ = record(phantom, angles, noise=0.0, dose=100.0, rng=np.random.default_rng(0))
-    bright = clean > 0.5 * clean.max()
-    expected = np.sqrt(clean[bright] * clean.max() / 100)
-    assert ((few - clean)[bright] / expected).std() == pytest.approx(1, abs=0.15)
-    dim, _ = record(phantom, angles, noise=0.0, saturation=0.5, rng=np.random.default_rng(0))
-    assert dim.max() == pytest.approx(clean.max() * 0.5 * (1 - np.exp(-2)), rel=1e-5)
-    moved, _ = record(
-        phantom, angles, noise=0.0, shifts=[0, 2, 0], probe=0.5, rng=np.random.default_rng(0)
-    )
+    moved, _ = record(phantom, angles, noise=0.0, shifts=[0, 2, 0], rng=np.random.default_rng(0))
     place = np.arange(24)
-    centres = [(q[1].sum(0) * place).sum() / q[1].sum() for q in (clean, moved)]
+    centres = [(q[1].sum(0) * place).sum() / q[1].sum() for q in (clean, moved.projections)]
     assert centres[1] - centres[0] == pytest.approx(2, abs=0.01)
 
 

@@ -1,18 +1,21 @@
 """The deep image prior: fitted, held back, resumed, streamed, and its error bars."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
 from insitu import InputError, fetch
-from insitu.tomography import ensembles, needle, penalties, phantoms, series, volumes
-from insitu.tomography.algebraic import rays, sirt
-from insitu.tomography.prior import Generator, Shape
-from insitu.tomography.projection import joseph
+from insitu.tomography import ensembles, needle, phantoms, volumes
+from insitu.tomography.algebraic import sirt
+from insitu.tomography.prior import FreeChange, FreeSpecimen, Generator, Shape
+from insitu.tomography.projection import Projector
+from insitu.tomography.series import tilt_series
 
 SMALL = Shape(width=16, together=8, hidden=32)
+FREE = FreeChange(shape=SMALL)
 SHORT = replace(volumes.SETTINGS, steps=120, validate_every=40, save_every=40)
 
 
@@ -29,23 +32,38 @@ def truth(phantom):
 @pytest.fixture(scope="module")
 def data(phantom):
     angles = phantoms.tilt_angles("golden", 30)
-    p, _ = phantoms.record(phantom, angles, rng=np.random.default_rng(0))
-    return series.checked(p, angles)
+    return phantoms.record(phantom, angles, rng=np.random.default_rng(0))[0]
 
 
 @pytest.fixture(scope="module")
 def fits(data):
-    settings = replace(SHORT, steps=400)
-    return ensembles.fit_members(
-        data, settings, members=3, hold_every=6, shape=SMALL, batch=8, progress=False
-    )
+    return ensembles.fit_members(data, FREE, replace(SHORT, steps=400), members=3, hold_every=6)
+
+
+@pytest.fixture
+def dies_at(monkeypatch):
+    """Kill a fit at its n-th judgement; gives the list of those that took place."""
+    judged = FreeSpecimen.judged
+
+    def arm(number):
+        calls = []
+
+        def counted(self, tilts):
+            calls.append(1)
+            if len(calls) == number:
+                raise KeyboardInterrupt
+            return judged(self, tilts)
+
+        monkeypatch.setattr(FreeSpecimen, "judged", counted)
+        return calls
+
+    return arm
 
 
 def test_a_fit_finds_what_changes(data, truth, fits):
     """Better than what takes the specimen to be at rest, and with error bars that fit."""
     found, bar = ensembles.mean_and_deviation(fits, spread=ensembles.spread_of(fits))
-    matrix = joseph(data.angles, 24)
-    at_rest = sirt(matrix, rays(data.projections), iterations=50).T.reshape(truth[0].shape)
+    at_rest = sirt(Projector(data.angles, 24), data.projections)
     assert ((found - truth) ** 2).mean() < 0.7 * ((at_rest - truth) ** 2).mean()
     assert found.shape == bar.shape == truth.shape
     assert found.min() >= 0
@@ -55,36 +73,34 @@ def test_a_fit_finds_what_changes(data, truth, fits):
     assert fits[0].held_error() < 0.1
 
 
-def test_an_ensemble_that_was_killed_goes_on(data, tmp_path):
+def test_an_ensemble_that_was_killed_goes_on_to_the_same_bits(data, tmp_path, dies_at):
     settings = replace(SHORT, steps=6, validate_every=3, save_every=2)
-    options = {"members": 3, "hold_every": 6, "shape": SMALL, "progress": False}
-    whole = ensembles.fit_members(data, settings, **options)
-    seen = []
-
-    def dies(specimen):
-        seen.append(specimen)
-        if len(seen) == 4:  # the second validation of the second member
-            raise KeyboardInterrupt
-
+    fit = partial(ensembles.fit_members, data, FREE, members=3, hold_every=6)
+    whole = fit(settings, folder=tmp_path / "whole")
+    dies_at(4)  # the second validation of the second member
     with pytest.raises(KeyboardInterrupt):
-        ensembles.fit_members(data, settings, folder=tmp_path, watch=dies, **options)
+        fit(settings, folder=tmp_path)
     kept = {p.name for p in tmp_path.glob("*.safetensors")}
     assert kept == {"member_0.safetensors", "member_1.part.safetensors"}
-    seen.clear()
-    again = ensembles.fit_members(data, settings, folder=tmp_path, watch=seen.append, **options)
-    assert len(seen) == 1 + 2  # of the second member's last step, and of the third's
+    calls = dies_at(0)
+    again = fit(settings, folder=tmp_path)
+    assert len(calls) == 1 + 2  # of the second member's last step, and of the third's
     assert [f.history[-1]["step"] for f in again] == [6, 6, 6]
-    for a, b in zip(whole, again, strict=True):  # those that were kept are in half precision
-        np.testing.assert_allclose(b.volumes([4]), a.volumes([4]), atol=2e-2)
-    other = ensembles.fit_members(data, replace(settings, steps=4), folder=tmp_path, **options)
+    for a, b in zip(whole, again, strict=True):
+        np.testing.assert_array_equal(b.volumes([4]), a.volumes([4]))
+    other = fit(replace(settings, steps=4), folder=tmp_path)
     assert other[0].history[-1]["step"] == 4
+    darker = replace(data, projections=0.5 * data.projections)
+    elsewhere = ensembles.fit_members(
+        darker, FREE, settings, members=1, hold_every=6, folder=tmp_path
+    )
+    assert elsewhere[0].volumes([4]).max() < again[0].volumes([4]).max()
 
 
 def test_the_shipped_ensemble_is_as_good_as_told():
     particle = phantoms.Phantom("alloying rod", 64, np.linspace(0, 1, 100))
     angles = phantoms.tilt_angles("golden", 100)
-    p, _ = phantoms.record(particle, angles, rng=np.random.default_rng([0, 1]))
-    data = series.checked(p, angles)
+    data, _ = phantoms.record(particle, angles, rng=np.random.default_rng([0, 1]))
     fits = ensembles.load(fetch.shipped("checkpoints/rod.safetensors"), data)
     moments = [0, 33, 66, 99]
     found, bar = ensembles.mean_and_deviation(fits, moments, spread=1.9)
@@ -96,11 +112,11 @@ def test_the_shipped_ensemble_is_as_good_as_told():
 
 
 def test_filtered_differences_find_edges_sooner(data, truth):
-    options = {"shape": SMALL, "batch": 8, "hold_every": 6, "progress": False}
-    errors = [
-        ((volumes.fit(data, SHORT, sharpness=s, **options).volumes() - truth) ** 2).mean()
-        for s in (0.0, 1.0)
-    ]
+    errors = []
+    for sharpness in (0.0, 1.0):
+        model = replace(FREE, sharpness=sharpness)
+        found = volumes.fit(data, model, SHORT, hold_every=6).volumes()
+        errors.append(((found - truth) ** 2).mean())
     assert errors[1] < 0.9 * errors[0]
 
 
@@ -110,57 +126,31 @@ def test_tilts_held_back_are_not_seen(data):
     held, _ = volumes.held_back(30, 6, 2)
     other.projections[held] = 5.0
     settings = replace(SHORT, steps=4, validate_every=4, average=0.0)
-    options = {"shape": SMALL, "hold_every": 6, "hold_first": 2, "progress": False}
-    one, two = (volumes.fit(d, settings, **options) for d in (data, other))
-    np.testing.assert_allclose(one.scale, two.scale)
+    one, two = (volumes.fit(d, FREE, settings, hold_every=6, hold_first=2) for d in (data, other))
+    np.testing.assert_allclose(one.specimen.scale, two.specimen.scale)
     np.testing.assert_array_equal(one.volumes([3]), two.volumes([3]))
     assert one.held_error() != two.held_error()
 
 
-def test_a_run_of_other_settings_or_data_is_not_resumed(data, tmp_path):
+def test_killed_and_resumed_gives_the_same_bits_but_not_of_another_run(data, tmp_path, dies_at):
     settings = replace(SHORT, steps=8, validate_every=4, save_every=4)
-    options = {"shape": SMALL, "progress": False, "checkpoint": tmp_path / "c.safetensors"}
-
-    calls = []
-
-    def interrupt(_):
-        calls.append(1)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-
+    path = tmp_path / "c.safetensors"
+    whole = volumes.fit(data, FREE, settings).volumes([0])
+    dies_at(2)
     with pytest.raises(KeyboardInterrupt):
-        volumes.fit(data, settings, watch=interrupt, **options)
+        volumes.fit(data, FREE, settings, checkpoint=path)
     darker = replace(data, projections=0.5 * data.projections)
-    for series_, more in (
+    for series, change in (
         (darker, {}),
-        (data, {"batch": 3}),
         (data, {"gains": True}),
         (data, {"sharpness": 0.5}),
         (data, {"offset": 1.0}),
     ):
         with pytest.raises(InputError, match="another run"):
-            volumes.fit(series_, settings, **options, **more)
-
-
-def test_killed_and_resumed_gives_the_same_bits(data, tmp_path):
-    settings = replace(SHORT, steps=8, validate_every=4, save_every=4)
-    options = {"shape": SMALL, "progress": False, "checkpoint": tmp_path / "c.safetensors"}
-    whole = volumes.fit(data, settings, **options).volumes([0])
-
-    class Killed(Exception):
-        pass
-
-    calls = []
-
-    def kill(_):
-        calls.append(1)
-        if len(calls) == 2:
-            raise Killed
-
-    with pytest.raises(Killed):
-        volumes.fit(data, settings, watch=kill, **options)
-    assert (tmp_path / "c.safetensors").exists()
-    np.testing.assert_array_equal(volumes.fit(data, settings, **options).volumes([0]), whole)
+            volumes.fit(series, replace(FREE, **change), settings, checkpoint=path)
+    dies_at(0)
+    again = volumes.fit(data, FREE, settings, checkpoint=path)
+    np.testing.assert_array_equal(again.volumes([0]), whole)
 
 
 def test_a_slice_depends_on_its_place_and_time_alone():
@@ -197,14 +187,9 @@ def test_any_size_goes(size, depth):
     angles = phantoms.tilt_angles("golden", 8)
     y, x = np.mgrid[:size, :size] - (size - 1) / 2
     ball = (np.hypot(x, y) < size / 4).astype(np.float32)
-    p = np.repeat((joseph(angles, size) @ ball.ravel()).reshape(8, 1, size), depth, 1)
-    one = volumes.fit(
-        series.checked(p, angles),
-        replace(SHORT, steps=3, validate_every=3),
-        hold_every=0,
-        shape=replace(SMALL, together=min(8, depth)),
-        progress=False,
-    )
+    p = Projector(angles, size)(np.repeat(ball[None], depth, 0))
+    settings = replace(SHORT, steps=3, validate_every=3)
+    one = volumes.fit(tilt_series(p, angles), FREE, settings, hold_every=0)
     assert one.volumes().shape == (8, depth, size, size)
 
 
@@ -212,76 +197,79 @@ def test_shifts_are_fitted_up_to_a_common_one(phantom, truth):
     rng = np.random.default_rng(0)
     shifts = np.where(np.arange(30) % 2, 1.5, -1.5)
     angles = phantoms.tilt_angles("golden", 30)
-    p, _ = phantoms.record(phantom, angles, shifts=shifts, rng=rng)
-    one = volumes.fit(
-        series.checked(p, angles),
-        replace(SHORT, steps=250, validate_every=125),
-        shape=SMALL,
-        shifts=True,
-        hold_every=0,
-        progress=False,
+    data, _ = phantoms.record(phantom, angles, shifts=shifts, rng=rng)
+    settings = replace(SHORT, steps=250, validate_every=125)
+    one, without = (
+        volumes.fit(data, replace(FREE, shifts=fitted), settings, hold_every=0)
+        for fitted in (True, False)
     )
     found = one.specimen.shifts.detach().numpy()[0]
     assert np.corrcoef(found, shifts)[0, 1] > 0.8
-    without = volumes.fit(
-        series.checked(p, angles),
-        replace(SHORT, steps=250, validate_every=125),
-        shape=SMALL,
-        hold_every=0,
-        progress=False,
-    )
     off, off_without = (((f.volumes() - truth) ** 2).mean() for f in (one, without))
     assert off < 0.7 * off_without
 
 
 def test_the_axis_is_found_by_the_centres_of_mass(phantom):
     angles = phantoms.tilt_angles("golden", 30)
-    p, _ = phantoms.record(phantom, angles, shifts=np.full(30, 1.2), rng=np.random.default_rng(0))
-    assert volumes.axis_offset(series.checked(p, angles)) == pytest.approx(1.2, abs=0.1)
+    rng = np.random.default_rng(0)
+    data, _ = phantoms.record(phantom, angles, shifts=np.full(30, 1.2), rng=rng)
+    assert volumes.axis_offset(data) == pytest.approx(1.2, abs=0.1)
 
 
 def test_a_stream_gives_a_volume_a_tilt_and_knows_nothing_of_the_next(data):
     settings = replace(SHORT, steps=10, validate_every=10)
-    options = {"first": 10, "opening": settings, "shape": SMALL}
-    seen = [(n, f.volumes([n])) for n, f in volumes.stream(data.until(13), **options)]
+    stream = partial(volumes.stream, model=FREE, opening=settings, first=10)
+    seen = [(n, f.volumes([n])) for n, f in stream(data.until(13))]
     assert [n for n, _ in seen] == [9, 10, 11, 12]
     other = replace(data, projections=data.projections.copy())
     other.projections[12] = 0.0
-    again = [(n, f.volumes([n])) for n, f in volumes.stream(other.until(13), **options)]
+    again = [(n, f.volumes([n])) for n, f in stream(other.until(13))]
     np.testing.assert_array_equal(seen[2][1], again[2][1])
     assert not np.array_equal(seen[3][1], again[3][1])
 
 
 def test_too_few_tilts_are_refused(data):
     with pytest.raises(InputError, match="held back"):
-        volumes.fit(data.until(3), SHORT, hold_every=1, progress=False)
-    one = volumes.fit(data, replace(SHORT, steps=1), shape=SMALL, hold_every=0, progress=False)
+        volumes.fit(data.until(3), FREE, SHORT, hold_every=1)
+    one = volumes.fit(data, FREE, replace(SHORT, steps=1), hold_every=0)
     with pytest.raises(InputError, match="two fits or more"):
         ensembles.spread_of([one])
 
 
-def test_the_needle_scores_its_own_reference_at_its_floor():
-    real = needle.benchmark("golden")
-    assert real.data.projections.shape == (77, 1, 48)
-    psnr, held = real.score(real.reference + 1e-3 * real.reference.max())
+@pytest.fixture(scope="module")
+def layered():
+    """A layered cylinder that is recorded as the needle is: 77 tilts, 256 pixels."""
+    angles = np.arange(-76.0, 77.0, 2.0)
+    y, x = np.mgrid[:96, :96] - 47.5
+    slices = (np.hypot(x - 6, y + 9) < 25)[None] * (1 + (np.arange(256) // 20 % 2))[:, None, None]
+    p = np.zeros((77, 256, 256), np.float32)
+    p[:, :, 80:176] = Projector(angles, 96)(slices.astype(np.float32))
+    return tilt_series(p, angles)
+
+
+def test_the_needle_scores_its_own_reference_at_its_floor(layered):
+    walked = needle.walked_along(layered, "golden")
+    assert walked.data.projections.shape == (77, 1, 48)
+    psnr, held = walked.score(walked.reference + 1e-3 * walked.reference.max())
     assert psnr == pytest.approx(60, abs=0.1)
     assert held < 0.03
-    np.testing.assert_array_equal(real.everything[5, real.shown[5]], real.data.projections[5, 0])
-    assert needle.benchmark("incremental").shown[3] == 3
+    assert walked.score(1.2 * walked.reference)[1] == pytest.approx(0.2, abs=0.03)
+    shown = walked.shown[5]
+    np.testing.assert_array_equal(walked.everything[5, shown], walked.data.projections[5, 0])
+    assert needle.walked_along(layered, "incremental").shown[3] == 3
     with pytest.raises(InputError, match="order"):
-        needle.benchmark("random")
+        needle.walked_along(layered, "random")
 
 
 def test_the_total_variation_is_that_of_edges():
     u = torch.zeros(1, 2, 33, 33)
     u[..., 16:, :] = 2.0  # one edge of height 2 across 32 x 32 differences
-    assert float(penalties.variation(u)) == pytest.approx(2 / 32, abs=0.004)
+    assert float(volumes.edge_length(u)) == pytest.approx(2 / 32, abs=0.004)
 
 
 def test_total_variation_makes_even_patches(data):
-    one, even = (
-        volumes.fit(data, SHORT, shape=SMALL, batch=8, variation=v, progress=False).volumes([15])
-        for v in (0.0, 20.0)
-    )
-    rough = [float(penalties.variation(torch.tensor(u))) for u in (one, even)]
+    rough = []
+    for variation in (0.0, 20.0):
+        found = volumes.fit(data, replace(FREE, variation=variation), SHORT).volumes([15])
+        rough.append(float(volumes.edge_length(torch.tensor(found))))
     assert rough[1] < 0.92 * rough[0]

@@ -32,9 +32,9 @@ def test_whatever_the_pixels(pixel):
 
 
 def test_dark_blobs_thresholds_and_borders():
-    image = blobs(PLACES, [-0.5, 0.5, -0.05, -0.5])
-    assert len(find_columns(image, 0.1, dark=True, threshold=0.2).positions) == 2
-    assert len(find_columns(image, 0.1, dark=True, threshold=0.2, border=3.5).positions) == 1
+    dark = -blobs(PLACES, [-0.5, 0.5, -0.05, -0.5])
+    assert len(find_columns(dark, 0.1, threshold=0.2).positions) == 2
+    assert len(find_columns(dark, 0.1, threshold=0.2, border=3.5).positions) == 1
     assert len(find_columns(np.ones((50, 50)), 0.1).positions) == 0
 
 

@@ -27,7 +27,9 @@ def test_p_values_without_an_atom_are_uniform(detector, vacuum):
     rng = np.random.default_rng(int(100 * vacuum))
     places = grid(1400, 7)
     counts = draw(detector, vacuum, (1400, 1400), rng)
-    verdicts = likelihood.judge(counts, places, 6, 1.3 * vacuum, vacuum, detector, generator=rng)
+    verdicts = likelihood.ratio_test(
+        counts, places, 6, 1.3 * vacuum, vacuum, detector, generator=rng
+    )
     assert len(places) >= 9_000
     assert stats.kstest(verdicts.p_value, "uniform").pvalue > 0.01
     assert not likelihood.discoveries(verdicts.p_value).sum() > 3
@@ -36,7 +38,7 @@ def test_p_values_without_an_atom_are_uniform(detector, vacuum):
 def test_without_spreading_ties_the_test_is_cautious():
     rng = np.random.default_rng(0)
     places = grid(1400, 7)
-    verdicts = likelihood.judge(rng.poisson(0.1, (1400, 1400)), places, 3, 0.2, 0.1)
+    verdicts = likelihood.ratio_test(rng.poisson(0.1, (1400, 1400)), places, 3, 0.2, 0.1)
     for rate in (0.3, 0.1, 0.01):
         assert (verdicts.p_value <= rate).mean() <= rate + 3 * np.sqrt(rate / len(places))
 
@@ -48,11 +50,11 @@ def test_power_is_that_of_the_theory(frames):
     radius = np.sqrt(600 / np.pi)
     places = grid(1500, 15)
     counts = rng.poisson(0.55, (frames, 1500, 1500))
-    pixels = likelihood.judge(counts[0], places, radius, 0.55, 0.45).expected[0] / 0.45
+    pixels = likelihood.ratio_test(counts[0], places, radius, 0.55, 0.45).expected[0] / 0.45
     shift = likelihood.d_prime(0.45, 0.55, round(pixels), frames)
     if frames == 1:
         assert likelihood.d_prime(0.45, 0.55, 600) == pytest.approx(3.65, abs=0.005)
-    verdicts = likelihood.judge(counts, places, radius, 0.55, 0.45, generator=rng)
+    verdicts = likelihood.ratio_test(counts, places, radius, 0.55, 0.45, generator=rng)
     z = stats.norm.isf(verdicts.p_value.clip(1e-300))
     assert z.mean() == pytest.approx(shift, rel=0.05)
     rate = 1e-3
@@ -65,7 +67,7 @@ def test_the_ratio_is_that_of_the_counts():
     rng = np.random.default_rng(2)
     for detector in (Poisson(), FOUR):
         counts = draw(detector, 0.6, (40, 40), rng)
-        verdict = likelihood.judge(counts, [[20, 20]], 5, 0.7, 0.5, detector)
+        verdict = likelihood.ratio_test(counts, [[20, 20]], 5, 0.7, 0.5, detector)
         yy, xx = np.mgrid[:40, :40]
         disc = counts[np.hypot(yy - 20, xx - 20) <= 5]
         p = detector.table([0.7, 0.5], 10)
@@ -90,41 +92,64 @@ def test_the_published_map_double_dips_and_the_test_does_not():
     inside = ((blobs.positions > 8) & (blobs.positions < 391)).all(1)
     where = blobs.positions[inside]
     same, other = (
-        likelihood.judge(counts, where, 6, 0.5, 0.45, generator=rng).p_value
+        likelihood.ratio_test(counts, where, 6, 0.5, 0.45, generator=rng).p_value
         for counts in (first, second)
     )
     assert stats.kstest(same, "uniform").pvalue < 1e-6
     assert stats.kstest(other, "uniform").pvalue > 0.01
 
 
-def test_the_published_score_is_its_formula():
+def test_the_published_score_is_the_mean_log_likelihood_ratio():
     rng = np.random.default_rng(4)
     yy, xx = np.mgrid[:60, :60]
     image = 0.45 + 0.3 * np.exp(-((yy - 30) ** 2 + (xx - 30) ** 2) / 50)
     counts = rng.poisson(image)
-    blobs = likelihood.published_map(counts, image, 0.45, threshold=0.02)
+    blobs = likelihood.published_map(counts, image, 0.45, sigmas=(2, 8), threshold=0.02)
     best = int(np.argmax(blobs.intensity))
     y, x = blobs.positions[best]
     inside = np.hypot(yy - y, xx - x) <= blobs.radius[best]
     m = image[inside].mean()
-    formula = counts[inside].mean() * np.log(m / 0.45) - (m - 0.45)
-    assert blobs.score[best] == pytest.approx(formula, rel=1e-4, abs=1e-6)
+    log_p = stats.poisson.logpmf(counts[inside], m) - stats.poisson.logpmf(counts[inside], 0.45)
+    assert blobs.score[best] == pytest.approx(log_p.mean(), rel=1e-9)
 
 
 def test_dark_atoms_and_an_uncertain_background():
     rng = np.random.default_rng(5)
     counts = rng.poisson(0.3, (60, 60))
     bright, dark = (
-        likelihood.judge(counts, [[30, 30]], 8, m, 0.5, dark=d).p_value[0]
+        likelihood.ratio_test(counts, [[30, 30]], 8, m, 0.5, dark=d).p_value[0]
         for m, d in ((0.7, False), (0.3, True))
     )
     assert dark < 1e-3
     assert bright > 0.9
     sure, unsure = (
-        likelihood.judge(counts, [[30, 30]], 8, 0.3, 0.5, dark=True, absent_error=e).p_value[0]
+        likelihood.ratio_test(counts, [[30, 30]], 8, 0.3, 0.5, dark=True, absent_error=e).p_value[0]
         for e in (1e-9, 0.2)
     )
     assert sure < 1e-3 < unsure
+
+
+def test_atoms_are_supported_and_forgeries_are_not():
+    """Whatever the picture's unit, and not if it is too dark a picture alone that claims them."""
+    yy, xx = np.mgrid[:120, :120]
+    places = grid(120, 12)
+
+    def picture(chosen):
+        blobs = [np.exp(-((yy - y) ** 2 + (xx - x) ** 2) / 40) for y, x in chosen]
+        return 0.45 * (1 + 0.5 * np.sum(blobs, axis=0))
+
+    true = places[::2]
+    counts = np.random.default_rng(6).poisson(picture(true), (40, 120, 120))
+    vacuum = (slice(0, 120), slice(0, 4))
+    for unit in (1.0, 0.9, 50.0):
+        good, found = likelihood.supported(counts, unit * picture(places), places, 0.1, vacuum)
+        assert good[::2].all()
+        assert not good[1::2].any()
+        assert found.p_value[1::2].min() > 1e-4
+    mask = np.zeros((120, 120), bool)
+    mask[vacuum] = True
+    assert (likelihood.supported(counts, picture(places), places, 0.1, mask)[0] == good).all()
+    assert likelihood.supported(counts, picture(places), np.zeros((0, 2)), 0.1, mask)[0].size == 0
 
 
 def test_background_is_that_of_the_ring():
@@ -143,15 +168,15 @@ def test_bad_candidates_give_a_sentence():
         ([[5, 5]], 0.5, 0.0, "positive"),
     ):
         with pytest.raises(InputError, match=words):
-            likelihood.judge(counts, positions, 3, present, absent)
+            likelihood.ratio_test(counts, positions, 3, present, absent)
     with pytest.raises(InputError, match="one shape"):
-        likelihood.published_map(counts, np.ones((4, 4)), 0.4)
+        likelihood.published_map(counts, np.ones((4, 4)), 0.4, sigmas=(2, 8))
     assert likelihood.discoveries([]).size == 0
-    nothing = likelihood.judge(counts, np.zeros((0, 2)), 3, 0.5, 0.4)
+    nothing = likelihood.ratio_test(counts, np.zeros((0, 2)), 3, 0.5, 0.4)
     assert nothing.p_value.size == 0
-    assert likelihood.judge(counts, np.zeros((0, 2)), 3, 0.5, 0.4, FOUR).p_value.size == 0
+    assert likelihood.ratio_test(counts, np.zeros((0, 2)), 3, 0.5, 0.4, FOUR).p_value.size == 0
     with pytest.raises(InputError, match="NaN"):
-        likelihood.judge(np.full((20, 20), np.nan), [[5, 5]], 3, 0.5, 0.4)
+        likelihood.ratio_test(np.full((20, 20), np.nan), [[5, 5]], 3, 0.5, 0.4)
 
 
 def test_tails_of_a_detector_that_is_skewed_to_the_left():
@@ -165,7 +190,7 @@ def test_tails_of_a_detector_that_is_skewed_to_the_left():
         counts[1, 1] = total / 20
         movie = np.repeat(counts[None], 20, axis=0)
         bright, dark = (
-            likelihood.judge(movie, [[1, 1]], 0.5, 3.2, 3.0, FOUR, dark=d).p_value[0]
+            likelihood.ratio_test(movie, [[1, 1]], 0.5, 3.2, 3.0, FOUR, dark=d).p_value[0]
             for d in (False, True)
         )
         assert bright == pytest.approx(exact[total:].sum(), rel=0.3, abs=1e-6)

@@ -26,7 +26,7 @@ def test_ssim_knows_equal_images_and_noise():
 
 def test_profile_averages_across():
     image = np.tile(np.arange(40.0), (30, 1))
-    line = metrics.profile(image, (15, 5), (15, 25), width=10)
+    line = metrics.profile(image, (15, 5), (15, 25))
     np.testing.assert_allclose(line, np.arange(5, 26))
 
 

@@ -71,6 +71,12 @@ def test_a_prediction_that_has_seen_its_count_is_found_out():
     assert np.isnan(error.psnr())
 
 
+def test_of_one_block_nothing_is_known():
+    error = without_truth.bootstrap_mean(np.ones((4, 16, 16)))
+    assert error.mse == 1
+    assert error.high == -error.low == np.inf
+
+
 def test_motion_and_magnification_are_biases():
     moving = np.stack([np.roll(f, t, 1) for t, f in enumerate(scene())])
     y = counted(None, moving, 1).astype(float)
@@ -115,7 +121,7 @@ def test_agreement_knows_the_detector():
     with pytest.raises(InputError, match="one shape"):
         averaging.agreement(y, clean[:, :5])
     clean[0, 0, 0] = np.nan
-    with pytest.raises(InputError, match="denoised: it holds NaN"):
+    with pytest.raises(InputError, match="denoised: 1 values are NaN"):
         averaging.agreement(y, clean)
 
 

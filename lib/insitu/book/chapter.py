@@ -30,6 +30,7 @@ from insitu import InputError, fetch, files
 from insitu.book import contents, figures, freshness
 from insitu.book.parameters import Parameter, check_names, declared_in, parse_parameters
 from insitu.files import ResultsFolder
+from insitu.learning.training import device_named
 
 _PACKAGES = ("insitu-book", "torch", "numpy", "scipy", "matplotlib")
 
@@ -79,7 +80,7 @@ class Page:
     def __init__(self, name: str, values: Mapping[str, Any]) -> None:
         self.name = name
         self.values = dict(values)
-        self.device = _device(self.values.get("device", "auto"))
+        self.device = device_named(self.values.get("device", "auto"))
         seed = int(self.values.get("seed", 0))
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.rng = np.random.default_rng(seed)
@@ -174,14 +175,6 @@ def device_name(device: torch.device) -> str:
     return (
         f"CPU, {len(os.sched_getaffinity(0)) if sys.platform == 'linux' else os.cpu_count()} cores"
     )
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("device: got 'cuda', but torch finds no GPU here; use auto or cpu")
-    return torch.device(name)
 
 
 def _card(name: str, declared: Mapping[str, Parameter], values: Mapping[str, Any]) -> str:

@@ -23,6 +23,7 @@ from insitu.counting.weighted_poisson import (
     log_theta,
     probabilities,
 )
+from insitu.files import whole
 
 _STEP = 1 / 64  # spacing of the means at which a Categorical is tabulated
 
@@ -160,30 +161,35 @@ class Categorical:
         return cls(weights, max_mean=min(64.0, 0.95 * parts), extend=False)
 
     @classmethod
-    def fit(
-        cls, frames: ArrayLike, *, bins: int | None = None, mean: ArrayLike | None = None
-    ) -> Categorical:
+    def fit(cls, frames: ArrayLike, *, mean: ArrayLike | None = None) -> Categorical:
         """Fit the weights to a movie alone.
 
         Parameters
         ----------
         frames : (t, y, x) array
             Counts.
-        bins : int, optional
-            Number of bins into which pixels are sorted by their mean, as in
-            `noise.histogram_by_mean`.
         mean : (t, y, x) array, optional
             Expected count of each pixel, made without that pixel's own count; by default
             `noise.leave_one_out_mean(frames)`.
+
+        Raises
+        ------
+        InputError
+            If it is no movie of counts, or too few of them differ.
+
+        Examples
+        --------
+        Counts of a detector that reads each frame in four parts and marks a pixel once in each,
+        whose true weights are 1, 1, 3/4, 3/8 and 3/32:
+
+        >>> scene = torch.linspace(0.4, 1.2, 64).expand(60, 64, 64)
+        >>> counts = Categorical.sub_frames(4).sample(scene, torch.Generator().manual_seed(0))
+        >>> Categorical.fit(counts, mean=scene)
+        Categorical(weights [1.000, 1.000, 0.744, 0.370, 0.102], max_mean=8)
         """
         counts = noise.as_counts(frames)
         expected = noise.leave_one_out_mean(counts) if mean is None else np.asarray(mean)
-        return cls.from_histogram(noise.histogram_by_mean(counts, expected, bins=bins))
-
-    @classmethod
-    def from_histogram(cls, histogram: NDArray[np.int64]) -> Categorical:
-        """Fit the weights to a table (bins, counts) of how often each count was seen."""
-        weights, span = fit_weights(histogram)
+        weights, span = fit_weights(noise.histogram_by_mean(counts, expected))
         return cls(weights, max_mean=min(64.0, max(8.0, 4 * span[1])), mean_range=span)
 
     def save(self, path: str | Path, **provenance: Any) -> None:
@@ -195,10 +201,8 @@ class Categorical:
             "extend": self.extend,
             "provenance": provenance,
         }
-        path = Path(path)
-        partial = path.with_name(path.name + ".part")
-        partial.write_text(json.dumps(record, indent=1) + "\n")
-        partial.replace(path)
+        with whole(path) as unfinished:
+            unfinished.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
 
     @classmethod
     def load(cls, path: str | Path) -> Categorical:

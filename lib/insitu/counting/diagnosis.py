@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from insitu import InputError
 from insitu.counting import noise
 from insitu.counting.poisson import Poisson
 
@@ -53,6 +52,16 @@ def diagnose(
     list of Finding
         Are they counts, are they Poisson, is the noise white in space, in time, and what is the
         dose.
+
+    Examples
+    --------
+    >>> counts = noise.as_counts(np.random.default_rng(0).poisson(0.8, (20, 48, 48)))
+    >>> mean = noise.leave_one_out_mean(counts)
+    >>> for finding in diagnose(counts, mean, pixel_size=0.24)[:3]:
+    ...     print(finding.question, finding.answer)
+    Are these electron counts? Yes: whole numbers whose variance is near their mean.
+    Is the noise Poisson? Yes, as far as a denoiser is concerned.
+    Is the noise independent from pixel to pixel? Yes: a blind spot of one pixel is enough.
     """
     k = np.asarray(counts)
     histogram = noise.histogram_by_mean(k, mean)
@@ -168,43 +177,3 @@ def _dose(k: np.ndarray, pixel_size: float | None, vacuum: tuple[slice, slice] |
 
 def _p(value: float) -> str:
     return "< 1e-6" if value < 1e-6 else f"= {value:.3g}"
-
-
-def parse_box(
-    text: str, shape: tuple[int, int], *, corner: tuple[int, int] = (0, 0)
-) -> tuple[slice, slice] | None:
-    """Read 'y0:y1,x0:x1' in pixels; None for an empty text.
-
-    Parameters
-    ----------
-    text : str
-        Rows and columns of the whole frame.
-    shape, corner : (int, int)
-        Size of the part of the frame that was read, and its first row and column.
-
-    Returns
-    -------
-    (slice, slice) or None
-        Rows and columns of the part that was read.
-
-    Raises
-    ------
-    InputError
-        If it is no box of at least 4 x 4 pixels inside the frames.
-    """
-    if not text.strip():
-        return None
-    try:
-        (y0, y1), (x0, x1) = ([int(n) for n in part.split(":")] for part in text.split(","))
-    except ValueError:
-        raise InputError(
-            f"vacuum: got {text!r}; give a box as y0:y1,x0:x1 in pixels, such as 0:20,0:100"
-        ) from None
-    y0, y1, x0, x1 = y0 - corner[0], y1 - corner[0], x0 - corner[1], x1 - corner[1]
-    if not (0 <= y0 <= y1 - 4 and y1 <= shape[0] and 0 <= x0 <= x1 - 4 and x1 <= shape[1]):
-        raise InputError(
-            f"vacuum: {text!r} is no box of at least 4 x 4 pixels within what was read, rows "
-            f"{corner[0]} to {corner[0] + shape[0]} and columns {corner[1]} to "
-            f"{corner[1] + shape[1]}; choose another, or a larger crop"
-        )
-    return slice(y0, y1), slice(x0, x1)

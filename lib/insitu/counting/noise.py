@@ -7,27 +7,21 @@ count of a pixel is estimated from its neighbours in space and time, never from 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage, special, stats
 
 from insitu import InputError
+from insitu.checks import finite, whole_numbers
+from insitu.counting.detector import Detector
 
 Counts = NDArray[np.int32]
 Histogram = NDArray[np.int64]
 
 _SIGMAS_T = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0)  # frames
 _SIGMAS_XY = (0.0, 0.7, 1.0, 1.4, 2.0, 2.8)  # pixels
-
-
-class CountModel(Protocol):
-    """Anything that gives P(k | mean) as a table."""
-
-    def table(self, means: ArrayLike, largest: int) -> NDArray[np.float64]:
-        """P(k | m) for k = 0 ... `largest`, shape (means, largest + 1)."""
-        ...
 
 
 def refuse_hot_pixels(movie: NDArray[Any], mean: float, first: int = 0) -> None:
@@ -49,6 +43,16 @@ def as_counts(frames: ArrayLike) -> Counts:
     InputError
         In one sentence: not three axes, fewer than two frames, NaN, negative or fractional
         values, or nothing but zeros.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> as_counts(rng.poisson(0.8, (5, 16, 16)).astype(float)).dtype
+    dtype('int32')
+    >>> as_counts(rng.normal(0.8, 0.1, (5, 16, 16)))
+    Traceback (most recent call last):
+    insitu.InputError: movie: values are not whole numbers, so they are not electron counts; \
+give the counted frames, or divide by the gain and round where that is exact
     """
     movie = np.asarray(frames)
     if movie.ndim != 3:
@@ -64,21 +68,8 @@ def as_counts(frames: ArrayLike) -> Counts:
         raise InputError(f"movie: frames of {movie.shape[1:]} are too small, 16 x 16 is the least")
     if movie.dtype.kind not in "uifb":
         raise InputError(f"movie: expected numbers, got values of type {movie.dtype}")
-    if movie.dtype.kind == "f" and not np.isfinite(movie).all():
-        bad = int((~np.isfinite(movie)).sum())
-        raise InputError(
-            f"movie: {bad} values are NaN or infinite; replace or crop them, they are no counts"
-        )
-    if movie.min() < 0:
-        raise InputError(
-            f"movie: the smallest value is {movie.min():g}, but counts are never negative; "
-            f"undo the background subtraction or gain correction"
-        )
-    if movie.dtype.kind == "f" and (movie != np.rint(movie)).any():
-        raise InputError(
-            "movie: values are not whole numbers, so they are not electron counts; "
-            "give the counted frames, or divide by the gain and round where that is exact"
-        )
+    finite("movie", movie)
+    whole_numbers("movie", movie)
     if not movie.any():
         raise InputError("movie: every value is 0, no electron was recorded")
     if movie.min() == movie.max():
@@ -148,16 +139,16 @@ def best_smoothing(frames: ArrayLike) -> tuple[float, float]:
     return max(scores, key=lambda sigma: scores[sigma])
 
 
-def histogram_by_mean(counts: ArrayLike, mean: ArrayLike, *, bins: int | None = None) -> Histogram:
+def histogram_by_mean(counts: ArrayLike, mean: ArrayLike) -> Histogram:
     """How often each count occurs, in bins of equal size by the expected count.
+
+    There are 10 bins, or as many more, up to 80, as it takes for the mean to vary little within
+    a bin: its variance adds to that of the counts, and is kept below 0.2 % of it.
 
     Parameters
     ----------
     counts, mean : arrays of one shape
         Counts and expected counts.
-    bins : int, optional
-        By default 10, or as many more, up to 80, as it takes for the mean to vary little within
-        a bin: its variance adds to that of the counts, and is kept below 0.2 % of it.
 
     Returns
     -------
@@ -166,11 +157,10 @@ def histogram_by_mean(counts: ArrayLike, mean: ArrayLike, *, bins: int | None = 
     """
     k = np.asarray(counts).astype(np.int64, copy=False).reshape(-1)
     m = np.asarray(mean).reshape(-1)
-    if bins is None:
-        levels = np.quantile(m, np.linspace(0, 1, 801))
-        bins = 10
-        while bins < 80 and _spread_within(levels, bins) > 0.002:
-            bins *= 2
+    levels = np.quantile(m, np.linspace(0, 1, 801))
+    bins = 10
+    while bins < 80 and _spread_within(levels, bins) > 0.002:
+        bins *= 2
     edges = np.quantile(m, np.linspace(0, 1, bins + 1)[1:-1])
     width = int(k.max()) + 1
     joint = np.digitize(m, edges) * width + k
@@ -232,8 +222,8 @@ def temporal_correlation(frames: ArrayLike) -> float:
     return (1 + 2 * r) / (2 + 2 * r)
 
 
-def flattest_box(frames: ArrayLike, *, size: int = 16) -> tuple[slice, slice]:
-    """Return the square of `size` pixels whose time average varies least: the best guess of vacuum.
+def flattest_box(frames: ArrayLike) -> tuple[slice, slice]:
+    """Find the square of 16 x 16 pixels whose time average varies least: the best guess of vacuum.
 
     Returns
     -------
@@ -241,7 +231,7 @@ def flattest_box(frames: ArrayLike, *, size: int = 16) -> tuple[slice, slice]:
         Rows and columns.
     """
     average = ndimage.gaussian_filter(np.asarray(frames).mean(0, dtype=np.float64), 2.0)
-    size = min(size, *average.shape)
+    size = min(16, *average.shape)
     local = ndimage.uniform_filter(average, size)
     spread = ndimage.uniform_filter(average**2, size) - local**2
     half = size // 2
@@ -261,7 +251,7 @@ class GTest:
     expected: NDArray[np.float64]
 
 
-def g_test(histogram: Histogram, model: CountModel) -> GTest:
+def g_test(histogram: Histogram, detector: Detector) -> GTest:
     """Test whether counts sorted by their mean follow a detector.
 
     The mean of every row is taken from the row itself, so that only the *shape* of P(k | mean)
@@ -271,15 +261,15 @@ def g_test(histogram: Histogram, model: CountModel) -> GTest:
     Parameters
     ----------
     histogram : (bins, counts) array
-        As `histogram_by_mean` makes it, of frames to which the model was *not* fitted.
-    model : CountModel
-        A detector.
+        As `histogram_by_mean` makes it, of frames to which the detector was *not* fitted.
+    detector : Detector
+        Whose P(k | mean) is tested.
     """
     mean, _ = histogram_moments(histogram)
     pixels = histogram.sum(1, keepdims=True)
     largest = max(histogram.shape[1] - 1, 4)
     observed = np.pad(histogram, ((0, 0), (0, largest + 1 - histogram.shape[1])))
-    expected = pixels * model.table(mean, largest)
+    expected = pixels * detector.table(mean, largest)
     expected[:, -1] += np.maximum(pixels[:, 0] - expected.sum(1), 0)
     last = _enough(expected[:, ::-1])
     observed, expected = (_pool(t[:, ::-1], last)[:, ::-1] for t in (observed, expected))

@@ -21,6 +21,13 @@ class Poisson:
     """The ideal counting detector: every electron is counted, once.
 
     P(k | m) = m^k exp(-m) / k!, with mean m and variance m.
+
+    Examples
+    --------
+    >>> expected = torch.full((100, 100), 0.46)  # electrons per pixel
+    >>> counts = Poisson().sample(expected, torch.Generator().manual_seed(0))
+    >>> counts.unique().tolist(), round(float(counts.mean()), 2), round(float(counts.var()), 2)
+    ([0.0, 1.0, 2.0, 3.0, 4.0], 0.46, 0.46)
     """
 
     max_mean = float("inf")
@@ -96,11 +103,6 @@ class Poisson:
             return torch.xlogy(k, m) - m - log_factorial.index_select(0, k.to(torch.int32))
 
         return by_blocks(evaluate, k, mean)
-
-    @classmethod
-    def fit(cls, frames: ArrayLike) -> Poisson:  # noqa: ARG003 - one interface for all detectors
-        """Return the Poisson detector: it has nothing to fit."""
-        return cls()
 
     def table(self, means: ArrayLike, largest: int) -> NDArray[np.float64]:
         """P(k | m) for k = 0 ... `largest`, shape (means, largest + 1)."""

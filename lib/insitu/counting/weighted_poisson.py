@@ -96,7 +96,7 @@ def fit_weights(histogram: NDArray[np.int64]) -> tuple[Array, tuple[float, float
     Raises
     ------
     InputError
-        If fewer than three neighbouring counts were seen 50 times.
+        If fewer than three neighbouring counts were seen 50 times, or no weights fit.
 
     Notes
     -----
@@ -145,6 +145,12 @@ def fit_weights(histogram: NDArray[np.int64]) -> tuple[Array, tuple[float, float
         log_w[free] += np.clip(step, -1, 1)
         if np.abs(step).max() < 1e-6:
             break
+    else:
+        if np.abs(step).max() > 0.1:
+            raise InputError(
+                f"no detector of this family gives the counts {first} to {last} as often as they "
+                "were seen; use more frames, or brighter ones"
+            )
     weights = extended(log_w, int(seen[-1]), first=int(seen[0]))
     span = (float(mean.min()), float(mean.max()))
     return weights, span

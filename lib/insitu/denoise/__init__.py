@@ -1,1 +1,34 @@
-"""From counts to intensities: networks that were shown simulations, or one noisy movie alone."""
+"""From counts to expected counts: filters, and networks that learn.
+
+Whatever it learned from, a denoiser is called `denoiser(counts, pixel_size)` and gives expected
+counts: float32, of the same shape.
+
+- `classical`: denoisers that learn nothing, and their tuning
+- `local_wiener`: the local Wiener filter, which averages over a lattice
+- `binning`: fine pixels binned for a network, large images cut into tiles
+- `networks`: networks without additive constants
+- `examples`: training examples drawn from simulations, and their losses
+- `supervised`: denoisers that learned from simulations, and GainTuning
+- `learn`: how those that ship were trained
+- `surroundings`: what a blind network is shown beside the frame that it predicts
+- `blind_networks`: networks that predict a count without having seen it: UDVD, and ours
+- `blocks`: what is learned of a movie: blocks, counts held back, the loss that fits
+- `unsupervised`: `learn_movie`, a denoiser from one movie alone
+- `movies`: that denoiser at work
+- `residuals`: what counts minus prediction tells: errors without a truth, and the innovation
+- `saved`: `load_denoiser`, for all that were saved
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Denoiser(Protocol):
+    """What every denoiser of the book is."""
+
+    def __call__(self, counts: NDArray[Any], pixel_size: float, /) -> NDArray[np.float32]:
+        """Expected electrons per pixel from counts (y, x) or (t, y, x), and pixels of so many A."""

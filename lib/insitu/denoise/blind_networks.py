@@ -1,21 +1,26 @@
 """Networks that predict a pixel of a movie without having seen its own count.
 
 Both take (n, images, y, x), first the counts of the frame to be predicted and then what is shown
-beside it, and give expected counts (n, 1, y, x). Neither has additive constants.
+beside it, and give expected counts (n, 1, y, x). Neither has additive constants. `surroundings`
+is what each asks to be shown, and `for_surroundings` makes one for what there is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from insitu import InputError
+from insitu import checks
 from insitu.denoise.local_wiener import mirrored
 from insitu.denoise.networks import BiasFreeUNet
+from insitu.denoise.surroundings import FAR, FIVE, Surroundings
+
+ALLOWED = (1, 3)  # sides of the square that is hidden: the pixel alone, or 3 x 3
 
 
 class UDVD(nn.Module):
@@ -40,11 +45,12 @@ class UDVD(nn.Module):
     """
 
     images, unit = 5, 4  # frames t, t-2, t-1, t+1, t+2
+    surroundings = FIVE
 
     def __init__(self, width: int = 48, blind: int = 1) -> None:
         super().__init__()
         self.options = {"width": width, "blind": blind}
-        self.blind = checked_blind(blind)
+        self.blind = checks.one_of("blind", blind, ALLOWED)
         third = 2 * width // 3
         self.first = _CausalUNet(3, third, width)
         self.second = _CausalUNet(3 * third, 2 * width, width)
@@ -55,6 +61,11 @@ class UDVD(nn.Module):
             nn.LeakyReLU(0.1),
             nn.Conv2d(2 * width, 1, 1, bias=False),
         )
+
+    @classmethod
+    def for_surroundings(cls, shown: Surroundings, **options: Any) -> UDVD:  # noqa: ARG003
+        """Make one; it is shown five frames in any case."""
+        return cls(**options)
 
     def forward(self, frames: Tensor) -> Tensor:  # noqa: D102
         rows, columns = frames.shape[-2:]
@@ -155,6 +166,7 @@ class BlindVideoUNet(nn.Module):
     """
 
     hole: Tensor
+    surroundings = FAR
 
     def __init__(
         self,
@@ -162,14 +174,14 @@ class BlindVideoUNet(nn.Module):
         own: int = 0,
         averaged: int = 0,
         *,
-        channels: int = 32,
+        channels: int = 24,
         levels: int = 2,
         blocks: int | Sequence[int] = 1,
         blind: int = 1,
         reach: int = 10,
     ) -> None:
         super().__init__()
-        self.blind = checked_blind(blind)
+        self.blind = checks.one_of("blind", blind, ALLOWED)
         self.options = {
             "others": others,
             "own": own,
@@ -211,6 +223,11 @@ class BlindVideoUNet(nn.Module):
             if self.mixed_own is not None:
                 self.mixed_own.weight.zero_()[0, -1] = 1
 
+    @classmethod
+    def for_surroundings(cls, shown: Surroundings, **options: Any) -> BlindVideoUNet:
+        """Make one with an input for each image that is shown."""
+        return cls(shown.others, shown.filtered_own, shown.averaged, **options)
+
     def forward(self, images: Tensor) -> Tensor:  # noqa: D102
         (rows, columns), cell = images.shape[-2:], self.cell
         sides = [-(-(n + cell) // self.unit) * self.unit for n in (rows, columns)]
@@ -239,10 +256,3 @@ class BlindVideoUNet(nn.Module):
         answer = answer.reshape(cell, cell, len(images), *answer.shape[-2:])
         answer = answer.permute(2, 3, 0, 4, 1).reshape(len(images), 1, *sides)
         return answer[..., cell : cell + rows, cell : cell + columns]
-
-
-def checked_blind(blind: int) -> int:
-    """Hold the side of the hidden square against what it can be."""
-    if blind not in (1, 3):
-        raise InputError(f"blind: got {blind}, allowed are 1 (the pixel alone) and 3 (3 x 3)")
-    return blind

@@ -1,79 +1,113 @@
 """Denoisers that learn nothing: the floor on which every network has to stand.
 
-All take counts (y, x) and a strength, and give expected counts (y, x). `tune` chooses the
-strength on images with a truth, as is done for networks.
+Each has one strength and is called as every denoiser: `Gaussian(1.4)(counts, pixel_size)`. They
+see what a network sees, pixels of 0.13 to 0.26 A, to which finer ones are binned. `tune` chooses
+the strength on images with a truth, as is done for networks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy import ndimage
 from skimage import filters, restoration
 
-from insitu import InputError
+from insitu.counting.detector import Detector
 from insitu.counting.poisson import Poisson
+from insitu.denoise import Denoiser
 from insitu.denoise import local_wiener as windows
+from insitu.denoise.binning import binned, binning, unbinned
 
 Image = NDArray[np.float32]
+D = TypeVar("D", bound=Denoiser)
 
 
-class Method(Protocol):
-    """A denoiser with one strength."""
+@dataclass(frozen=True)
+class Filter:
+    """A filter of single images with one strength.
 
-    def __call__(self, counts: Image, strength: float) -> Image:
-        """Denoise an image (y, x)."""
+    Parameters
+    ----------
+    strength : float
+        Its meaning is told by each filter, lengths in pixels after binning.
+    """
+
+    strength: float = 0.0
+
+    def __call__(self, counts: NDArray[Any], pixel_size: float) -> Image:
+        """Expected electrons per pixel, of the shape of the counts (y, x) or (t, y, x)."""
+        factor = binning(pixel_size)
+        stack = counts.reshape(-1, *counts.shape[-2:])
+        answers = [
+            unbinned(self.filtered(binned(image, factor)), factor, image.shape) for image in stack
+        ]
+        return np.stack(answers).reshape(counts.shape)
+
+    def filtered(self, image: Image) -> Image:
+        """One image of pixels of 0.13 to 0.26 A."""
+        raise NotImplementedError
 
 
-class CountModel(Protocol):
-    """A detector, such as those of `insitu.counting.detector`."""
+class Constant(Filter):
+    """The mean everywhere."""
 
-    def table(self, means: ArrayLike, largest: int) -> NDArray[np.float64]:
-        """P(k | m), (means, largest + 1)."""
-
-
-def constant(counts: Image, strength: float = 0) -> Image:  # noqa: ARG001
-    """Give the mean everywhere."""
-    return np.full_like(counts, counts.mean())
+    def filtered(self, image: Image) -> Image:  # noqa: D102
+        return np.full_like(image, image.mean())
 
 
-def gaussian(counts: Image, strength: float) -> Image:
-    """Gaussian blur with a standard deviation of `strength` pixels."""
-    return ndimage.gaussian_filter(counts, strength, mode="mirror")
+class Gaussian(Filter):
+    """Gaussian blur with a standard deviation of `strength` pixels.
+
+    >>> counts = np.random.default_rng(0).poisson(0.5, (64, 64))
+    >>> smooth = Gaussian(1.4)(counts, pixel_size=0.062)
+    >>> smooth.shape, bool(smooth.std() < counts.std() / 5)
+    ((64, 64), True)
+    """
+
+    def filtered(self, image: Image) -> Image:  # noqa: D102
+        return ndimage.gaussian_filter(image, self.strength, mode="mirror")
 
 
-def butterworth(counts: Image, strength: float) -> Image:
+class Butterworth(Filter):
     """Low-pass with half the power at 1 / (2 `strength`) of a cycle per pixel."""
-    padding = min(16, min(counts.shape) - 1)
-    smooth = filters.butterworth(
-        counts, 0.5 / strength, high_pass=False, squared_butterworth=False, npad=padding
-    )
-    return np.asarray(smooth, np.float32)
+
+    def filtered(self, image: Image) -> Image:  # noqa: D102
+        padding = min(16, min(image.shape) - 1)
+        smooth = filters.butterworth(
+            image, 0.5 / self.strength, high_pass=False, squared_butterworth=False, npad=padding
+        )
+        return np.asarray(smooth, np.float32)
 
 
-def wiener(counts: Image, strength: float) -> Image:
+class Wiener(Filter):
     """Weigh each frequency by what its power has beyond that of counting noise.
 
     W = max(0, 1 - N / S), where S is the power spectrum smoothed by a Gaussian of `strength`
     steps of frequency and N the mean count: Bragg spots pass, what is between them does not.
     """
-    spectrum = np.fft.rfft2(counts - counts.mean())
-    power = np.abs(np.fft.fft2(counts - counts.mean())) ** 2 / counts.size
-    smooth = ndimage.gaussian_filter(power, strength, mode="wrap")[:, : spectrum.shape[1]]
-    weight = np.clip(1 - counts.mean() / np.maximum(smooth, 1e-12), 0, 1)
-    signal = np.fft.irfft2(weight * spectrum, s=counts.shape)
-    return (counts.mean() + signal).astype(np.float32)
+
+    def filtered(self, image: Image) -> Image:  # noqa: D102
+        spectrum = np.fft.rfft2(image - image.mean())
+        power = np.abs(np.fft.fft2(image - image.mean())) ** 2 / image.size
+        smooth = ndimage.gaussian_filter(power, self.strength, mode="wrap")
+        smooth = smooth[:, : spectrum.shape[1]]
+        weight = np.clip(1 - image.mean() / np.maximum(smooth, 1e-12), 0, 1)
+        signal = np.fft.irfft2(weight * spectrum, s=image.shape)
+        return (image.mean() + signal).astype(np.float32)
 
 
-def local_wiener(counts: Image, strength: float) -> Image:
+class LocalWiener(Filter):
     """Do so in overlapping windows of 64 pixels, taking `strength` times the noise off."""
-    image = torch.from_numpy(np.asarray(counts, np.float32))[None, None]
-    filtered: Image = windows.local_wiener(image, 64, threshold=strength)[0, 0].numpy()
-    return filtered
+
+    def filtered(self, image: Image) -> Image:  # noqa: D102
+        tensor = torch.from_numpy(image)[None, None]
+        answer: Image = windows.local_wiener(tensor, 64, threshold=self.strength)[0, 0].numpy()
+        return answer
 
 
 class Anscombe:
@@ -84,9 +118,8 @@ class Anscombe:
 
     Parameters
     ----------
-    detector : CountModel, optional
-        Poisson by default. Where its variance is F times the mean, so is that of the
-        transformed counts.
+    detector : Detector
+        Where its variance is F times the mean, so is that of the transformed counts.
     largest : float
         The largest mean of which the inverse is asked [e-/px].
 
@@ -95,14 +128,11 @@ class Anscombe:
     .. [1] M. Makitalo, A. Foi, IEEE Trans. Image Process. 20 (2011) 99.
     """
 
-    def __init__(self, detector: CountModel | None = None, *, largest: float = 50.0) -> None:
+    def __init__(self, detector: Detector, *, largest: float) -> None:
         top = int(np.ceil(largest + 10 * np.sqrt(largest) + 10))
-        means = np.linspace(0, largest**0.5, 400) ** 2
-        table = (detector or Poisson()).table(means, top)
+        self.means = np.linspace(0, largest**0.5, 400) ** 2
         values = 2 * np.sqrt(np.arange(top + 1) + 3 / 8)
-        expected = table @ values
-        self.means, self.expected = means, expected
-        self.deviation = float(np.sqrt(np.median(table @ values**2 - expected**2)))
+        self.expected = detector.table(self.means, top) @ values
 
     def forward(self, counts: Image) -> Image:
         """From counts to values of even noise."""
@@ -113,76 +143,79 @@ class Anscombe:
         return np.interp(values, self.expected, self.means).astype(np.float32)
 
 
-def behind_anscombe(
-    filter_: Callable[[Image, float], Image], detector: CountModel | None = None
-) -> Method:
-    """Make a method for counts of one for Gaussian noise of standard deviation 1."""
+class BehindAnscombe(Filter):
+    """A filter for Gaussian noise of standard deviation 1, made one for counts."""
 
-    def method(counts: Image, strength: float) -> Image:
-        even = Anscombe(detector, largest=float(counts.max()) + 1)
-        return even.inverse(filter_(even.forward(counts), strength))
+    def filtered(self, image: Image) -> Image:  # noqa: D102
+        even = Anscombe(Poisson(), largest=float(image.max()) + 1)
+        return even.inverse(self.filtered_evenly(even.forward(image)))
 
-    return method
-
-
-def _wavelets(image: Image, strength: float) -> Image:
-    smooth = restoration.denoise_wavelet(
-        image,
-        sigma=strength,
-        wavelet="sym4",
-        mode="soft",
-        method="BayesShrink",
-        rescale_sigma=False,
-    )
-    return np.asarray(smooth, np.float32)
+    def filtered_evenly(self, image: Image) -> Image:
+        """One image whose noise has a standard deviation of 1 everywhere."""
+        raise NotImplementedError
 
 
-def _means(image: Image, strength: float) -> Image:
-    smooth = restoration.denoise_nl_means(
-        image, patch_size=9, patch_distance=15, h=strength, sigma=1.0, fast_mode=True
-    )
-    return np.asarray(smooth, np.float32)
+class Wavelets(BehindAnscombe):
+    """Soft thresholds for wavelets, chosen for noise of a standard deviation of `strength`."""
+
+    def filtered_evenly(self, image: Image) -> Image:  # noqa: D102
+        smooth = restoration.denoise_wavelet(
+            image,
+            sigma=self.strength,
+            wavelet="sym4",
+            mode="soft",
+            method="BayesShrink",
+            rescale_sigma=False,
+        )
+        return np.asarray(smooth, np.float32)
 
 
-def _variation(image: Image, strength: float) -> Image:
-    return np.asarray(restoration.denoise_tv_chambolle(image, strength), np.float32)
+class NonLocalMeans(BehindAnscombe):
+    """Average pixels by how much the patches around them are alike, within `strength`."""
+
+    def filtered_evenly(self, image: Image) -> Image:  # noqa: D102
+        smooth = restoration.denoise_nl_means(
+            image, patch_size=9, patch_distance=15, h=self.strength, sigma=1.0, fast_mode=True
+        )
+        return np.asarray(smooth, np.float32)
 
 
-def _block_matching(image: Image, strength: float) -> Image:
-    try:
-        import bm3d
-    except ImportError:
-        raise InputError(
-            "bm3d: not installed; `pip install bm3d` gets it, for non-commercial use alone"
-        ) from None
-    return np.asarray(bm3d.bm3d(image, strength), np.float32)
+class TotalVariation(BehindAnscombe):
+    """Make the sum of the absolute gradients small, as far as `strength` weighs it."""
+
+    def filtered_evenly(self, image: Image) -> Image:  # noqa: D102
+        return np.asarray(restoration.denoise_tv_chambolle(image, self.strength), np.float32)
 
 
-wavelets = behind_anscombe(_wavelets)
-non_local_means = behind_anscombe(_means)
-total_variation = behind_anscombe(_variation)
-block_matching = behind_anscombe(_block_matching)
+def _each(kind: type[Filter], *strengths: float) -> Sequence[Filter]:
+    return [kind(strength) for strength in strengths]
 
-METHODS: Mapping[str, tuple[Method, tuple[float, ...]]] = {
-    "constant": (constant, (0,)),
-    "Gaussian": (gaussian, (0.7, 1.0, 1.4, 2.0, 2.8)),
-    "Butterworth": (butterworth, (1.5, 2.0, 3.0, 4.0, 6.0)),
-    "Wiener": (wiener, (0.7, 1.0, 1.4, 2.0, 3.0)),
-    "local Wiener": (local_wiener, (2.0, 3.0, 4.0, 6.0)),
-    "wavelets": (wavelets, (0.5, 0.7, 1.0)),
-    "non-local means": (non_local_means, (0.1, 0.2, 0.3)),
-    "total variation": (total_variation, (0.5, 1.0, 1.5, 2.0)),
+
+CANDIDATES: Mapping[str, Sequence[Filter]] = {
+    "constant": _each(Constant, 0.0),
+    "Gaussian": _each(Gaussian, 0.7, 1.0, 1.4, 2.0, 2.8),
+    "Butterworth": _each(Butterworth, 1.5, 2.0, 3.0, 4.0, 6.0),
+    "Wiener": _each(Wiener, 0.7, 1.0, 1.4, 2.0, 3.0),
+    "local Wiener": _each(LocalWiener, 2.0, 3.0, 4.0, 6.0),
+    "wavelets": _each(Wavelets, 0.5, 0.7, 1.0),
+    "non-local means": _each(NonLocalMeans, 0.1, 0.2, 0.3),
+    "total variation": _each(TotalVariation, 0.5, 1.0, 1.5, 2.0),
 }
 
 
 def tune(
-    method: Method, strengths: Iterable[float], counts: NDArray[Any], expected: NDArray[Any]
-) -> float:
-    """Return the strength with the least mean squared error over images (n, y, x)."""
-    errors = {
-        strength: float(
-            np.mean([(method(k, strength) - m) ** 2 for k, m in zip(counts, expected, strict=True)])
-        )
-        for strength in strengths
-    }
-    return min(errors, key=lambda strength: errors[strength])
+    candidates: Iterable[D], counts: NDArray[Any], expected: NDArray[Any], pixel_size: float
+) -> D:
+    """Return the candidate with the least mean squared error over images (n, y, x).
+
+    >>> expected = np.full((2, 48, 48), 0.5)
+    >>> counts = np.random.default_rng(0).poisson(expected)
+    >>> tune([Gaussian(1.0), Gaussian(3.0)], counts, expected, pixel_size=0.2)
+    Gaussian(strength=3.0)
+    """
+
+    def error(denoiser: D) -> float:
+        pairs = zip(counts, expected, strict=True)
+        return float(np.mean([(denoiser(k, pixel_size) - m) ** 2 for k, m in pairs]))
+
+    return min(candidates, key=error)

@@ -7,8 +7,8 @@ counted at a random dose, by a generator that depends on the number of the batch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -18,9 +18,14 @@ from tqdm.auto import tqdm
 
 from insitu import InputError
 from insitu.counting.categorical import Categorical
+from insitu.counting.detector import moments
 from insitu.counting.poisson import Poisson
-from insitu.denoise.losses import CountModel
-from insitu.simulate.bank import Bank, Conditions, Detector, sample
+from insitu.simulate.bank import Bank, Conditions, sample
+
+# (expected electrons, generator) to counts, as a detector's `sample`
+Counting = Callable[[Tensor, torch.Generator], Tensor]
+
+FRAME = 0.45  # mean count of a frame of a `LongExposure` [e-/px]
 
 
 class Pool(NamedTuple):
@@ -39,7 +44,7 @@ def draw_pool(
     size: int = 144,
     conditions: Conditions | None = None,
     seed: int = 0,
-    progress: bool = True,
+    progress: bool = False,
 ) -> Pool:
     """Draw clean images of the structures of a part of the bank in turn, eight of each.
 
@@ -75,10 +80,10 @@ def draw_pool(
     return Pool(clean, pixels, numbers)
 
 
-class Summed:
+class LongExposure:
     """A detector whose short frames are summed until the dose is reached.
 
-    Each image (n, ..., y, x) is the sum of as many frames as make its mean count `frame` each.
+    Each image (n, ..., y, x) is the sum of as many frames as make its mean count 0.45 each.
     Sums of more than 8 frames are drawn as Gaussian numbers of the detector's mean and variance,
     rounded.
 
@@ -86,23 +91,19 @@ class Summed:
     ----------
     detector : Categorical
         Of one frame.
-    frame : float
-        Mean count of a frame [e-/px].
     """
 
-    def __init__(self, detector: Categorical, frame: float = 0.45) -> None:
-        self.detector, self.frame = detector, frame
+    def __init__(self, detector: Categorical) -> None:
+        self.detector = detector
         means = np.linspace(0, detector.max_mean, 513)
-        table = detector.table(means, detector.largest)
-        k = np.arange(table.shape[1])
-        self._variance = torch.tensor(table @ k**2 - (table @ k) ** 2, dtype=torch.float32)
+        self._variance = torch.tensor(moments(detector, means).variance, dtype=torch.float32)
 
-    def sample(self, intensity: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def sample(self, intensity: Tensor, generator: torch.Generator) -> Tensor:
         """Draw counts."""
         return torch.stack([self._sum(image, generator) for image in intensity])
 
-    def _sum(self, intensity: Tensor, generator: torch.Generator | None) -> Tensor:
-        frames = max(1, round(float(intensity.mean()) / self.frame))
+    def _sum(self, intensity: Tensor, generator: torch.Generator) -> Tensor:
+        frames = max(1, round(float(intensity.mean()) / FRAME))
         mean = (intensity / frames).clamp(max=self.detector.max_mean)
         if frames <= 8:
             each = [self.detector.sample(mean, generator) for _ in range(frames)]
@@ -134,8 +135,8 @@ class Batches:
         Of a batch, and their rows and columns.
     dose : (float, float)
         Range, evenly in its logarithm [e-/A^2].
-    detectors : sequence of Detector
-        One of them, at random, counts a batch.
+    counting : callable
+        `sample` of a detector, such as those of `insitu.counting`.
     seed : int
         Of the series.
     """
@@ -144,7 +145,7 @@ class Batches:
     images: int = 6
     size: int = 128
     dose: tuple[float, float] = (3.2, 8000.0)
-    detectors: Sequence[Detector] = field(default_factory=lambda: [Poisson()])
+    counting: Counting = Poisson().sample
     seed: int = 0
 
     def __call__(self, number: int) -> Batch:
@@ -167,13 +168,8 @@ class Batches:
         dose = torch.exp(low + (high - low) * torch.rand(self.images, generator=generator))
         vacuum = (dose * self.pool.pixel_size[chosen] ** 2).reshape(-1, 1, 1, 1)
         expected = torch.stack(crops)[:, None] * vacuum
-        detector = self.detectors[integers(len(self.detectors))[0]]
-        return Batch(detector.sample(expected, generator).float(), expected, vacuum)
-
-
-def squared(output: Tensor, batch: Batch) -> Tensor:
-    """L2: mean square of the error, vacuum = 1."""
-    return ((output - batch.expected) / batch.vacuum).square().mean()
+        integers(1)  # one more number, so that series stay what they were
+        return Batch(self.counting(expected, generator).float(), expected, vacuum)
 
 
 def relative_squared(output: Tensor, batch: Batch) -> Tensor:
@@ -188,20 +184,6 @@ def decibels(output: Tensor, batch: Batch) -> Tensor:
     """
     errors = ((output - batch.expected) / batch.vacuum).square().mean((1, 2, 3))
     return 10 * torch.log10(errors + 1e-7).mean()
-
-
-def likelihood(detector: CountModel | None = None) -> Callable[[Tensor, Batch], Tensor]:
-    """Make a loss of a detector: minus the log-likelihood of the counts, per electron [nat].
-
-    It needs no clean image. The detector is Poisson's by default.
-    """
-    counting = detector or Poisson()
-
-    def loss(output: Tensor, batch: Batch) -> Tensor:
-        mean = torch.maximum(output, 1e-3 * batch.vacuum)
-        return -counting.log_prob(batch.counts, mean).sum() / batch.counts.sum().clamp(min=1)
-
-    return loss
 
 
 def loss_of(

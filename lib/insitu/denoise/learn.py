@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
-from importlib import metadata
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,9 @@ from torch import nn
 
 from insitu.counting.categorical import Categorical
 from insitu.denoise import examples
-from insitu.denoise.examples import Batches, Pool, Summed, draw_pool
+from insitu.denoise.examples import Batches, LongExposure, Pool, draw_pool
 from insitu.denoise.networks import BiasFreeCNN, BiasFreeUNet
+from insitu.denoise.supervised import ImageDenoiser
 from insitu.learning import checkpoints
 from insitu.learning.training import Result, Settings, train
 from insitu.simulate.bank import Bank, Conditions
@@ -52,8 +52,8 @@ def learn_pt_ceo2(
     pool: Pool | None = None,
     checkpoint: Path | None = None,
     device: torch.device | str = "cpu",
-    progress: bool = True,
-) -> Result:
+    progress: bool = False,
+) -> tuple[ImageDenoiser, Result]:
     """Train the denoiser for all magnifications, doses and contrasts.
 
     Parameters
@@ -78,12 +78,10 @@ def learn_pt_ceo2(
         Show bars.
     """
     pool = pool or draw_pool(bank, "train", images, conditions=LEARNED, seed=1, progress=progress)
-    judged = draw_pool(
-        bank, "validation", 96, size=128, conditions=CONDITIONS, seed=1, progress=False
-    )
+    judged = draw_pool(bank, "validation", 96, size=128, conditions=CONDITIONS, seed=1)
     network: nn.Module = checkpoints.seeded(BiasFreeUNet, seed, **(options or UNET))
     network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return train(
+    result = train(
         network,
         examples.loss_of(Batches(pool, images=8, dose=DOSES, seed=seed), examples.decibels, device),
         examples.validation(Batches(judged, images=8, dose=DOSES, seed=7), 6, device),
@@ -97,11 +95,13 @@ def learn_pt_ceo2(
             "options": dict(options or UNET),
         },
     )
+    return ImageDenoiser(result.network, (0.05, PIXELS[1]), DOSES), result
 
 
 BF_CNN_PIXEL = 0.062  # [A]
 BF_CNN_CONDITIONS = Conditions(pixel_size=(BF_CNN_PIXEL, BF_CNN_PIXEL))
 BF_CNN_DOSES = (100.0, 100_000.0)  # [e-/A^2]; 0.4 to 400 electrons per pixel
+BF_CNN_IMAGES = 460
 BF_CNN_SETTINGS = Settings(
     steps=5_000,
     optimiser="muon",
@@ -120,13 +120,11 @@ def learn_bf_cnn(
     settings: Settings = BF_CNN_SETTINGS,
     *,
     seed: int = 0,
-    images: int = 460,
-    layers: int = 20,
-    channels: int = 64,
+    images: int = BF_CNN_IMAGES,
     checkpoint: Path | None = None,
     device: torch.device | str = "cpu",
-    progress: bool = True,
-) -> Result:
+    progress: bool = False,
+) -> tuple[ImageDenoiser, Result]:
     """Train the first network for such movies: 460 images, 20 layers of 64 channels, L2 [1]_.
 
     Its dose was not told; here it is drawn evenly in its logarithm, and the squared error of
@@ -142,8 +140,6 @@ def learn_bf_cnn(
         As for `learn_pt_ceo2`.
     images : int
         Clean images of the training structures, 256 x 256 pixels each.
-    layers, channels : int
-        Of the network.
 
     References
     ----------
@@ -156,52 +152,21 @@ def learn_bf_cnn(
         for part, count in (("train", images), ("validation", 16))
     ]
     pool = Pool(*(part[:images] for part in drawn[0]))
+    counting = LongExposure(detector).sample
     batches = [
-        Batches(p, images=n, size=size, dose=BF_CNN_DOSES, detectors=[Summed(detector)], seed=s)
+        Batches(p, images=n, size=size, dose=BF_CNN_DOSES, counting=counting, seed=s)
         for p, n, size, s in ((pool, 6, 64, seed), (drawn[1], 4, 128, 7))
     ]
-    network: nn.Module = checkpoints.seeded(BiasFreeCNN, seed, layers=layers, channels=channels)
+    network: nn.Module = checkpoints.seeded(BiasFreeCNN, seed)
     network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return train(
+    result = train(
         network,
         examples.loss_of(batches[0], examples.relative_squared, device),
         examples.validation(batches[1], 2, device),
         settings,
         checkpoint=checkpoint,
         progress=progress,
-        about={
-            "seed": seed,
-            "images": images,
-            "bank": len(bank),
-            "layers": layers,
-            "channels": channels,
-        },
+        about={"seed": seed, "images": images, "bank": len(bank)},
     )
-
-
-def save_denoiser(
-    path: Path,
-    result: Result,
-    settings: Settings,
-    *,
-    binned: bool,
-    pixel_size: tuple[float, float],
-    dose: tuple[float, float],
-    **provenance: Any,
-) -> Path:
-    """Write a trained denoiser, in half precision, with all that is known of its making."""
-    network: Any = result.network
-    record = {
-        "network": type(network).__name__,
-        "options": network.options,
-        "binned": binned,
-        "trained_for": {"pixel_size": list(pixel_size), "dose": list(dose)},
-        "settings": asdict(settings),
-        "best_step": result.best_step,
-        "history": result.history,
-        "versions": {p: metadata.version(p) for p in ("abtem", "numpy", "torch")},
-        "licence": "CC-BY-4.0",
-        **provenance,
-    }
-    tensors = {k: v.half() for k, v in network.state_dict().items()}
-    return checkpoints.save(path, tensors, record, readable=True)
+    pixels = (BF_CNN_PIXEL, BF_CNN_PIXEL)
+    return ImageDenoiser(result.network, pixels, BF_CNN_DOSES, binned=False), result

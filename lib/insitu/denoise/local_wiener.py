@@ -45,6 +45,13 @@ def local_wiener(
     ------
     InputError
         If a window cannot be moved by a quarter of its side.
+
+    Examples
+    --------
+    >>> counts = torch.poisson(torch.full((1, 1, 96, 96), 2.0))
+    >>> smooth = local_wiener(counts, side=32)
+    >>> smooth.shape, bool(smooth.std() < counts.std() / 2)
+    (torch.Size([1, 1, 96, 96]), True)
     """
     if side < 4 or side % 4:
         raise InputError(f"side: got {side}, allowed is a multiple of 4")

@@ -1,15 +1,21 @@
 """Denoisers trained on simulated images, and their use on counts of any size.
 
-A network sees pixels of 0.13 to 0.26 A: finer ones are summed, which loses nothing that the lens
+A network sees pixels of 0.13 to 0.26 A: finer ones are binned, which loses nothing that the lens
 resolves, and the answer is interpolated back. It therefore serves every magnification. Far above
 the doses of its training, where its own errors would outweigh those of counting, what its answer
 leaves unexplained is filtered and added to it.
+
+GainTuning adapts one gain for each channel of such a network to a single image [1]_.
+
+.. [1] S. Mohan et al., Adaptive denoising via GainTuning, NeurIPS 2021.
 """
 
 from __future__ import annotations
 
+import copy
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,51 +25,22 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from insitu import InputError
-from insitu.denoise.binning import binning, spread, summed
+from insitu import InputError, checks
+from insitu.denoise.binning import binned, binning, tiles, unbinned
 from insitu.denoise.local_wiener import local_wiener
 from insitu.denoise.networks import BiasFreeCNN, BiasFreeUNet
-from insitu.learning import checkpoints
+from insitu.learning.training import Result
 
 NETWORKS: dict[str, type[nn.Module]] = {"BiasFreeCNN": BiasFreeCNN, "BiasFreeUNet": BiasFreeUNet}
 BEYOND = 4.0  # times the largest dose of the training: then its own errors outweigh the noise
 TILE, HALO = 512, 192  # pixels of the network; HALO is rounded to the network's unit
+SEEN, TUNING_RATE = 0.8, 0.01  # share of the electrons that GainTuning shows, and its steps
 MARGIN = 16  # pixels by which the image is mirrored at its edges, where convolutions see zeros
 
 
-def load_denoiser(name: str | Path, *, device: torch.device | str = "cpu") -> Denoiser:
-    """Open a denoiser.
-
-    Parameters
-    ----------
-    name : str or Path
-        `pt_ceo2` (for all magnifications and contrasts), `bf_cnn` (20 layers of 64 channels,
-        for 0.062 A/px), or a .safetensors file.
-    device : device
-        Where it is to work.
-
-    Raises
-    ------
-    InputError
-        If there is no such checkpoint, or it is not what its record says.
-    """
-    path = checkpoints.find(name)
-    tensors, record = checkpoints.load(path)
-    try:
-        kind = NETWORKS[record["network"]]
-        network = kind(**record["options"])
-        limits = {key: tuple(record["trained_for"][key]) for key in ("pixel_size", "dose")}
-        binned = bool(record["binned"])
-    except (KeyError, TypeError, ValueError):
-        raise InputError(f"checkpoint: {path.name} is not that of a denoiser") from None
-    tensors = {key: value.float() for key, value in tensors.items()}
-    checkpoints.fill(network, tensors, path.name)
-    return Denoiser(network.to(device).eval(), limits["pixel_size"], limits["dose"], binned)
-
-
 @dataclass
-class Denoiser:
-    """A network and what it was trained for.
+class ImageDenoiser:
+    """A network that denoises image by image, and what it was trained for.
 
     Parameters
     ----------
@@ -74,7 +51,7 @@ class Denoiser:
     dose : (float, float)
         The range of doses [e-/A^2].
     binned : bool
-        Sum fine pixels for it.
+        Bin fine pixels for it.
     """
 
     network: nn.Module
@@ -87,7 +64,7 @@ class Denoiser:
         counts: ArrayLike | Tensor,
         pixel_size: float,
         *,
-        tile: int | None = TILE,
+        tile: int = TILE,
         progress: bool = False,
     ) -> NDArray[np.float32]:
         """Denoise images or a movie.
@@ -101,9 +78,9 @@ class Denoiser:
             Electrons per pixel, each image by itself.
         pixel_size : float
             [A].
-        tile : int, optional
-            Side of the tiles in which large images are worked on, in pixels of the network; None
-            takes each whole. Both agree to 1e-3.
+        tile : int
+            Side of the tiles in which large images are worked on, in pixels of the network. Tiles
+            and the whole agree to 1e-3.
         progress : bool
             Show a bar.
 
@@ -122,44 +99,56 @@ class Denoiser:
         UserWarning
             If the pixel size or the dose is not one that the network was trained for.
         """
-        images = checked(counts)
-        if not (np.isfinite(pixel_size) and pixel_size > 0):
-            raise InputError(f"pixel_size: got {pixel_size:g}, allowed is a positive number of A")
+        images = as_images(counts)
+        checks.positive("pixel_size", pixel_size, "A")
         dose = float(images.mean(dtype=np.float64)) / pixel_size**2
         self._warn(dose, pixel_size)
         stack = images.reshape(-1, *images.shape[-2:])
-        factor = binning(pixel_size) if self.binned else 1
+        factor = self._binning(pixel_size)
         result = np.empty(stack.shape, np.float32)
         for index in tqdm(range(len(stack)), "denoising", disable=not progress):
             own_dose = float(stack[index].mean(dtype=np.float64)) / pixel_size**2
             again = self.binned and own_dose > BEYOND * self.dose[1]
-            coarse = torch.from_numpy(summed(stack[index], factor))
-            result[index] = spread(self._run(coarse, tile, again).numpy(), factor, stack.shape[-2:])
+            coarse = torch.from_numpy(binned(stack[index], factor))
+            answer = self._run(coarse, tile, again).numpy()
+            result[index] = unbinned(answer, factor, stack.shape[-2:])
         return result.reshape(images.shape)
 
+    def save(self, path: Path, result: Result, **provenance: Any) -> Path:
+        """Write the network of a training, with all that is known of its making."""
+        limits = {"pixel_size": list(self.pixel_size), "dose": list(self.dose)}
+        return result.save(path, binned=self.binned, trained_for=limits, **provenance)
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> ImageDenoiser:
+        """Make the denoiser that a record tells of, with weights that are not trained."""
+        network = NETWORKS[record["network"]](**record["options"])
+        limits = {key: tuple(record["trained_for"][key]) for key in ("pixel_size", "dose")}
+        return cls(network, limits["pixel_size"], limits["dose"], bool(record["binned"]))
+
+    def _binning(self, pixel_size: float) -> int:
+        return binning(pixel_size) if self.binned else 1
+
     @torch.no_grad()
-    def _run(self, image: Tensor, tile: int | None, again: bool = False) -> Tensor:
-        """Run the network on one image (y, x), whole or in tiles with a halo.
+    def _run(self, image: Tensor, tile: int, again: bool) -> Tensor:
+        """Run the network on one image (y, x), in tiles with a halo.
 
         With `again`, what stands out of the noise in the image minus the answer is added.
         """
         device = next(self.network.parameters()).device
         unit = getattr(self.network, "unit", 1)
         rows, columns = image.shape
-        whole = filled(image, unit, MARGIN)
-        halo = -(-HALO // unit) * unit
-        side = max(unit, (tile or max(whole.shape)) // unit * unit)
+        whole = _filled(image, unit, MARGIN)
         result = torch.empty(whole.shape)
-        for top in range(0, whole.shape[0], side):
-            for left in range(0, whole.shape[1], side):
-                y0, x0 = max(0, top - halo), max(0, left - halo)
-                part = whole[y0 : top + side + halo, x0 : left + side + halo].to(device)
-                part = part[None, None].contiguous(memory_format=torch.channels_last)
-                out = self.network(part)
-                if again:
-                    out = out + local_wiener(part - out, 32, threshold=4.5)
-                out = out[0, 0, top - y0 :, left - x0 :][:side, :side].cpu()
-                result[top : top + out.shape[0], left : left + out.shape[1]] = out
+        for place, seen, inner in tiles(
+            whole.shape, max(unit, tile // unit * unit), -(-HALO // unit) * unit
+        ):
+            part = whole[seen].to(device)[None, None]
+            part = part.contiguous(memory_format=torch.channels_last)
+            out = self.network(part)
+            if again:
+                out = out + local_wiener(part - out, 32, threshold=4.5)
+            result[place] = out[0, 0][inner].cpu()
         return result[MARGIN : MARGIN + rows, MARGIN : MARGIN + columns]
 
     def _warn(self, dose: float, pixel_size: float) -> None:
@@ -180,15 +169,20 @@ class Denoiser:
             )
 
 
-def filled(image: Tensor, unit: int, margin: int = 0) -> Tensor:
+def _filled(image: Tensor, unit: int, margin: int = 0) -> Tensor:
     """Continue an image by its mirror image: by a margin, then to whole units."""
     fill = [(margin, margin + -(n + 2 * margin) % unit) for n in image.shape]
-    padded = np.pad(image.numpy(), fill, mode="symmetric")
-    return torch.from_numpy(padded)
+    return torch.from_numpy(np.pad(image.numpy(), fill, mode="symmetric"))
 
 
-def checked(counts: ArrayLike | Tensor) -> NDArray[Any]:
-    """Hold counts against what counts can be; see `Denoiser`."""
+def as_images(counts: ArrayLike | Tensor) -> NDArray[Any]:
+    """Counts as an array (y, x) or (n, y, x), held against what counts can be.
+
+    Raises
+    ------
+    InputError
+        If they are of another shape, no numbers, NaN or negative.
+    """
     images = np.asarray(counts.detach().cpu() if isinstance(counts, Tensor) else counts)
     if images.ndim not in (2, 3) or 0 in images.shape:
         raise InputError(
@@ -196,12 +190,82 @@ def checked(counts: ArrayLike | Tensor) -> NDArray[Any]:
         )
     if images.dtype.kind not in "buif":
         raise InputError(f"counts: expected numbers, got values of type {images.dtype}")
-    if images.dtype.kind == "f" and not np.isfinite(images).all():
-        bad = int((~np.isfinite(images)).sum())
-        raise InputError(f"counts: {bad} values are NaN or infinite; replace or crop them")
+    checks.finite("counts", images)
     if images.min() < 0:
         raise InputError(
             f"counts: the smallest value is {images.min():g}, but counts are never negative; undo "
             "the background subtraction or gain correction"
         )
     return images
+
+
+def thinned(counts: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Keep every electron with the probability `share`: Poisson counts fall into two independent
+    parts, this one and the rest.
+    """
+    return torch.binomial(counts, torch.full_like(counts, share), generator=generator)
+
+
+def gain_tuned(
+    denoiser: ImageDenoiser,
+    counts: NDArray[np.generic],
+    pixel_size: float,
+    *,
+    steps: int = 60,
+    seed: int = 0,
+) -> ImageDenoiser:
+    """Adapt the gains of a denoiser to images, without a truth; all other weights stay.
+
+    In each step the electrons are divided at random. The network sees four fifths of them and says
+    how many of the others to expect in each pixel; their Poisson likelihood is made larger.
+
+    Parameters
+    ----------
+    denoiser : ImageDenoiser
+        What to begin with; it is not changed.
+    counts : (y, x) or (n, y, x) array of counts
+        Electrons per pixel.
+    pixel_size : float
+        [A].
+    steps : int
+        Of Adam.
+    seed : int
+        Of the divisions.
+
+    Raises
+    ------
+    InputError
+        If the counts are no whole numbers.
+    """
+    images = as_images(counts)
+    if images.dtype.kind == "f" and (images != np.rint(images)).any():
+        raise InputError("counts: GainTuning divides electrons, it needs whole numbers of them")
+    stack = images.reshape(-1, *images.shape[-2:])
+    factor = denoiser._binning(pixel_size)
+    network = copy.deepcopy(denoiser.network)
+    device = next(network.parameters()).device
+    unit = getattr(network, "unit", 1)
+    coarse = [_filled(torch.from_numpy(binned(image, factor)), unit) for image in stack]
+    y = torch.stack(coarse)[:, None].to(device)
+    gains = {name: p for name, p in network.named_parameters() if name.endswith("gain")}
+    if not gains:
+        raise InputError("denoiser: this network has no gains to tune")
+    start = {name: gain.detach().clone() for name, gain in gains.items()}
+    factors = {name: nn.Parameter(torch.ones_like(gain)) for name, gain in gains.items()}
+    optimiser = torch.optim.Adam(factors.values(), TUNING_RATE)
+    generator = torch.Generator(device).manual_seed(seed)
+    floor = 1e-3 * float(y.mean())
+    for _ in range(steps):
+        seen = thinned(y, SEEN, generator)
+        rest = y - seen
+        tuned = {name: factors[name] * start[name] for name in gains}
+        output = torch.func.functional_call(network, tuned, (seen,))
+        expected = ((1 - SEEN) / SEEN * output).clamp(min=floor)
+        loss = (expected - rest * expected.log()).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    with torch.no_grad():
+        for name, gain in gains.items():
+            gain.mul_(factors[name])
+    return replace(denoiser, network=network)

@@ -8,8 +8,7 @@ are independent of the prediction and can judge it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,15 +16,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from insitu import InputError
+from insitu.denoise.binning import Box, Frames, widened
 from insitu.denoise.local_wiener import local_wiener
 
-
-class Frames(Protocol):
-    """Anything that is cut like an array (t, y, x): numpy's, a memory map, zarr's."""
-
-    shape: tuple[int, ...]
-
-    def __getitem__(self, key: Any) -> Any: ...
+HALO = 96  # pixels around a block or tile that its filters and networks may look at
 
 
 @dataclass(frozen=True)
@@ -97,15 +91,24 @@ class Surroundings:
         first = len(self.groups) + count
         return list(range(first, first + count * (len(self.filtered) + 2), count))
 
-    def around(self, movie: Frames, t: int, box: tuple[slice, slice]) -> Tensor:
-        """Return a frame and what is shown beside it: others, filtered_own, averaged; (k, y, x).
+    def fitted(self, shape: Sequence[int], blind: int) -> Surroundings:
+        """The same for frames of that shape: no window is wider than the frame."""
+        widest = min(shape) // 4 * 4
+        windows = tuple(sorted({min(side, widest) for side in self.windows}))
+        return replace(self, windows=windows, blind=blind)
 
-        Where the movie ends, the other side stands in for frames that do not exist, and all
-        other frames where there are none on that side either.
+    def around(self, movie: Frames, t: int, place: Box) -> Tensor:
+        """Return a part of a frame and what is shown beside it: others, filtered_own, averaged.
+
+        All of it, (k, y, x), is filtered with `HALO` pixels around. Where the movie ends, the
+        other side stands in for frames that do not exist, and all other frames where there are
+        none on that side either.
         """
+        seen, inner = widened(place, movie.shape[1:], HALO)
         begin, end = max(0, t - self.reach), min(movie.shape[0], t + self.reach + 1)
-        part = np.asarray(movie[begin:end, box[0], box[1]])
-        return self.compose(torch.from_numpy(np.ascontiguousarray(part)).float(), t - begin)
+        stack = np.asarray(movie[begin:end, seen[0], seen[1]])
+        images = self.compose(torch.from_numpy(np.ascontiguousarray(stack)).float(), t - begin)
+        return images[:, inner[0], inner[1]]
 
     def compose(self, stack: Tensor, t: int) -> Tensor:
         """Make all images of frame t of a stack (t, y, x) that holds the frames within reach."""

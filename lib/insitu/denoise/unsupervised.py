@@ -1,192 +1,57 @@
-"""A denoiser learned from one movie, from its counts to its file and back."""
+"""A denoiser learned from one noisy movie and nothing else.
+
+A network predicts each count from other counts. Noise cannot be predicted, so that the best
+prediction is the expected count [1]_. When to stop is told by counts that are held back.
+
+.. [1] A. Krull, T.-O. Buchholz, F. Jug, Noise2Void, CVPR 2019; S. Laine et al., High-quality
+   self-supervised deep image denoising, NeurIPS 2019.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from importlib import metadata
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from insitu import InputError
+from insitu import InputError, checks
 from insitu.counting import noise
-from insitu.denoise import blindspot, losses
-from insitu.denoise.binning import Binned, spread
+from insitu.denoise.binning import BinnedMovie, Frames, binning
 from insitu.denoise.blind_networks import UDVD, BlindVideoUNet
-from insitu.denoise.surroundings import FAR, FIVE, Frames, Surroundings
+from insitu.denoise.blocks import Blocks, Measure, cut, hidden_square, measure_for, motion, squares
+from insitu.denoise.movies import MovieDenoiser
 from insitu.learning import checkpoints
-from insitu.learning.training import Result, Settings
+from insitu.learning.training import Result, Settings, train
 
-NETWORKS: dict[str, type[nn.Module]] = {"UDVD": UDVD, "BlindVideoUNet": BlindVideoUNet}
 MOVING = 0.3  # share of the training at least that is of blocks in which something moves
-OPTIONS = {"channels": 24, "levels": 2}
-SETTINGS = Settings(
-    steps=400,
-    optimiser="muon",
-    learning_rate=2e-3,
-    warm_up=50,
-    average=0.98,
-    validate_every=50,
-    save_every=50,
-)
 
 
-@dataclass
-class MovieDenoiser:
-    """A network that was trained on a movie, and what it is shown of it.
+@dataclass(frozen=True)
+class MovieSettings(Settings):
+    """How a network is trained on a movie."""
 
-    Parameters
-    ----------
-    network : Module
-        UDVD or BlindVideoUNet.
-    surroundings : Surroundings
-        What it is shown.
-    mean : float
-        Of the absolute values of the movie, in the pixels that the network sees.
-    factor : int
-        Pixels across that are summed for the network. The answer, spread over finer pixels again,
-        is not blind to a fine pixel's own count: estimate its error on summed counts.
-    least : float
-        The least that is answered: 0 where the loss was that of counts.
-    """
-
-    network: nn.Module
-    surroundings: Surroundings
-    mean: float
-    factor: int = 1
-    least: float = 0.0
-
-    def __call__(
-        self,
-        movie: Frames,
-        frames: Sequence[int] | None = None,
-        *,
-        symmetric: bool = False,
-        out: Any = None,
-        progress: bool = True,
-    ) -> Any:
-        """Predict every count of a movie; see `blindspot.denoise`.
-
-        Returns
-        -------
-        (t, y, x) array of float32
-            Expected counts, none below `least`.
-        """
-        chosen = list(range(movie.shape[0]) if frames is None else frames)
-        seen = Binned(movie, self.factor) if self.factor > 1 else movie
-        rows, columns = movie.shape[1:]
-        if out is None:
-            out = np.empty((len(chosen), rows, columns), np.float32)
-        target = _Spread(out, self.factor, self.least)
-        blindspot.denoise(
-            seen,
-            self.network,
-            self.surroundings,
-            mean=self.mean,
-            frames=chosen,
-            symmetric=symmetric,
-            out=target,
-            progress=progress,
-        )
-        return out
-
-    def begun(self, movie: Frames, frames: Sequence[int]) -> NDArray[np.float32]:
-        """Predict frames as the network did before any training, but for its random part.
-
-        Returns
-        -------
-        (frames, y, x) array
-            The average of filtered images that it is shown last; as blind as its answer.
-
-        Raises
-        ------
-        InputError
-            If the network is shown no filtered images, as UDVD.
-        """
-        if not self.surroundings.windows:
-            raise InputError("begun: this network is shown counts alone, and begins with nothing")
-        first = replace(self, network=_Last())
-        result: NDArray[np.float32] = first(movie, frames, progress=False)
-        return result
-
-    def save(self, path: Path, result: Result, settings: Settings, **provenance: Any) -> Path:
-        """Write the network in half precision, with all that is known of its making."""
-        network: Any = self.network
-        record = {
-            "network": type(network).__name__,
-            "options": network.options,
-            "surroundings": asdict(self.surroundings),
-            "mean": self.mean,
-            "factor": self.factor,
-            "counts": self.least == 0.0,
-            "settings": asdict(settings),
-            "best_step": result.best_step,
-            "history": result.history,
-            "versions": {p: metadata.version(p) for p in ("torch",)},
-            "licence": "CC-BY-4.0",
-            **provenance,
-        }
-        tensors = {k: v.half() for k, v in network.state_dict().items()}
-        return checkpoints.save(path, tensors, record, readable=True)
+    steps: int = 400
+    optimiser: str = "muon"
+    learning_rate: float = 2e-3
+    average: float = 0.98
+    validate_every: int = 50
+    save_every: int = 50
+    batch: int = 8  # crops of a step
+    side: int = 96  # rows and columns of a crop, in pixels of the network
+    blind: int = 0  # side of the hidden square, 1 or 3; 0 chooses by the noise's correlation
+    squares: bool = False  # take the squared error, whatever the values are
+    judged: int = 16  # blocks on whose held-back counts the network is judged
+    megabytes: float = 300.0  # that the blocks to learn from may take
 
 
-class _Last(nn.Module):
-    """What a network begins with: the last image that it is shown."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        return images[:, -1:]
-
-
-class _Spread:
-    """An array (t, y, x) that is written in coarser pixels."""
-
-    def __init__(self, out: Any, factor: int, least: float) -> None:
-        self.out, self.factor, self.least = out, factor, least
-
-    def __setitem__(self, number: int, frame: NDArray[np.float32]) -> None:
-        fine = spread(frame, self.factor, self.out.shape[1:])
-        self.out[number] = np.maximum(fine, self.least)
-
-
-def load_movie_denoiser(name: str | Path, device: torch.device | str = "cpu") -> MovieDenoiser:
-    """Open a denoiser that `MovieDenoiser.save` wrote.
-
-    Parameters
-    ----------
-    name : str or Path
-        `movie_ours` or `movie_udvd`, both trained on the movie that ships, or a file.
-    device : device
-        Where it is to work.
-
-    Raises
-    ------
-    InputError
-        If there is no such checkpoint, or it is not what its record says.
-    """
-    path = checkpoints.find(name)
-    tensors, record = checkpoints.load(path)
-    try:
-        network = NETWORKS[record["network"]](**record["options"])
-        told = dict(record["surroundings"])
-        told["groups"] = tuple(tuple(group) for group in told["groups"])
-        told |= {key: tuple(told[key]) for key in ("windows", "filtered")}
-        surroundings = Surroundings(**told)
-        mean, factor = float(record["mean"]), int(record["factor"])
-        least = 0.0 if record.get("counts", True) else -np.inf
-    except (KeyError, TypeError, ValueError):
-        raise InputError(f"checkpoint: {path.name} is not that of a movie's denoiser") from None
-    checkpoints.fill(network, {k: v.float() for k, v in tensors.items()}, path.name)
-    return MovieDenoiser(network.to(device).eval(), surroundings, mean, factor, least)
-
-
-def checked(movie: Frames, factor: int = 1) -> tuple[losses.Measure, NDArray[Any]]:
+def examine(counts: Frames, pixel_size: float) -> tuple[Measure, NDArray[Any]]:
     """Hold a movie against what can be learned from; the loss that fits it, and its middle.
 
     Every frame is looked at for values that no detector gives. The loss is chosen by 64 frames
@@ -198,91 +63,75 @@ def checked(movie: Frames, factor: int = 1) -> tuple[losses.Measure, NDArray[Any
         In one sentence: one frame, less than 16 pixels across, NaN, all values alike, a hot
         pixel, or no three axes.
     """
-    if len(movie.shape) != 3 or movie.shape[0] < 2:
+    checks.positive("pixel_size", pixel_size, "A")
+    factor = binning(pixel_size)
+    if len(counts.shape) != 3 or counts.shape[0] < 2:
         raise InputError(
-            f"movie: got the shape {tuple(movie.shape)}; a movie has frames, rows and columns, "
+            f"movie: got the shape {tuple(counts.shape)}; a movie has frames, rows and columns, "
             "and a single frame cannot tell its noise from its specimen"
         )
-    if min(movie.shape[1:]) < 16 * factor:
+    if min(counts.shape[1:]) < 16 * factor:
         raise InputError(
-            f"movie: frames of {movie.shape[1:]} are too small, {16 * factor} x {16 * factor} is "
+            f"movie: frames of {counts.shape[1:]} are too small, {16 * factor} x {16 * factor} is "
             "the least"
         )
-    seen = Binned(movie, factor) if factor > 1 else movie
-    middle = [
+    movie = BinnedMovie(counts, factor)
+    middle = tuple(
         slice(max(0, n - k) // 2, max(0, n - k) // 2 + k)
-        for n, k in zip(seen.shape, (64, 512, 512), strict=True)
-    ]
-    sample = np.asarray(seen[middle[0], middle[1], middle[2]])
-    if not np.isfinite(sample).all():
-        raise InputError("movie: it holds NaN or infinite values; replace or crop them")
-    measure = losses.measure_for(sample)
-    whole = slice(0, movie.shape[1]), slice(0, movie.shape[2])
-    for first in range(0, movie.shape[0], 16):
-        part = np.asarray(movie[first : first + 16, whole[0], whole[1]])
+        for n, k in zip(movie.shape, (64, 512, 512), strict=True)
+    )
+    sample = np.asarray(movie[middle])
+    measure = measure_for(sample)
+    whole = slice(0, counts.shape[1]), slice(0, counts.shape[2])
+    for first in range(0, counts.shape[0], 16):
+        part = np.asarray(counts[first : first + 16, whole[0], whole[1]])
         if not np.isfinite(part).all():
             raise InputError(
                 f"movie: there are NaN or infinite values between frames {first} and "
                 f"{first + len(part) - 1}; replace or crop them"
             )
-        if measure is not losses.squares:
+        if measure is not squares:
             noise.refuse_hot_pixels(part, float(sample.mean()) / factor**2, first)
     return measure, sample
 
 
 def learn_movie(
-    movie: Frames,
-    settings: Settings = SETTINGS,
+    counts: Frames,
+    pixel_size: float,
+    settings: MovieSettings | None = None,
     *,
-    surroundings: Surroundings = FAR,
-    network: str = "BlindVideoUNet",
+    network: type[UDVD] | type[BlindVideoUNet] = BlindVideoUNet,
     options: Mapping[str, Any] | None = None,
-    factor: int = 1,
-    blind: int = 0,
-    seed: int = 0,
-    batch: int = 8,
-    side: int = 96,
-    squares: bool = False,
-    judged: int = 16,
-    megabytes: float = 300.0,
     start: MovieDenoiser | None = None,
+    seed: int = 0,
     checkpoint: Path | None = None,
     device: torch.device | str = "cpu",
     watch: Callable[[MovieDenoiser], None] | None = None,
-    progress: bool = True,
+    progress: bool = False,
 ) -> tuple[MovieDenoiser, Result]:
     """Train a denoiser on a movie and nothing else.
 
+    The network that is kept is the one that predicts the counts that were held back best; no clean
+    image is needed to see when it begins to learn the noise by heart.
+
     Parameters
     ----------
-    movie : (t, y, x) array
-        Counts; two frames or more.
-    settings : Settings
+    counts : (t, y, x) array
+        Two frames or more.
+    pixel_size : float
+        [A]; fine pixels are binned.
+    settings : MovieSettings, optional
         How long and how fast.
-    surroundings : Surroundings
-        What a network is shown; UDVD is shown five frames in any case. Windows are made as
-        narrow as the frame, and a movie in which nothing moves is learned without `own`.
-    network : str
-        BlindVideoUNet or UDVD.
+    network : type
+        UDVD or BlindVideoUNet. It asks for what it is shown; a movie in which nothing moves is
+        learned without `own` images.
     options : mapping, optional
         Of the network.
-    factor : int
-        Pixels across that are summed for it.
-    blind : int
-        Side of the hidden square; 0 measures the noise's correlation and chooses.
-    seed : int
-        Of first weights, crops, and the counts that are held back.
-    batch, side : int
-        Crops of a step, and their rows and columns.
-    squares : bool
-        Take the squared error, whatever the values are.
-    judged : int
-        Blocks on whose held-back counts the network is judged.
-    megabytes : float
-        That the blocks to learn from may take.
     start : MovieDenoiser, optional
         Begin with what was learned from another movie, whose network and surroundings are taken,
         whatever is said of them here; windows wider than the frame become as wide as it.
+    seed : int
+        Of first weights, crops, and the counts that are held back.
     checkpoint : Path, optional
         Where the state is kept, from which a run that was killed goes on.
     device : device
@@ -296,35 +145,35 @@ def learn_movie(
     ------
     InputError
         If the movie has fewer than two frames, or cannot be learned from.
+
+    Examples
+    --------
+    >>> counts = np.random.default_rng(0).poisson(0.5, (6, 24, 24))
+    >>> settings = MovieSettings(steps=2, batch=2, side=16, validate_every=2)
+    >>> small = {"channels": 4, "levels": 1, "reach": 4}
+    >>> denoiser, result = learn_movie(counts, 0.2, settings, options=small)
+    >>> denoiser(counts, 0.2).shape
+    (6, 24, 24)
     """
-    if network not in NETWORKS:
-        raise InputError(f"network: got {network!r}, allowed is one of {', '.join(NETWORKS)}")
-    measure, sample = checked(movie, factor)
-    if squares:
-        measure = losses.squares
-    seen = Binned(movie, factor) if factor > 1 else movie
-    if not blind:
-        blind = losses.hidden_square(sample)
+    settings = settings or MovieSettings()
+    measure, sample = examine(counts, pixel_size)
+    if settings.squares:
+        measure = squares
+    movie = BinnedMovie(counts, binning(pixel_size))
+    blind = settings.blind or hidden_square(sample)
+    asked, given = network.surroundings, dict(options or {})
     if start is not None:
-        network, surroundings = type(start.network).__name__, start.surroundings
-        options = cast("Any", start.network).options
-    shown = FIVE
-    if network != "UDVD":
-        widest = min(seen.shape[1:]) // 4 * 4  # no window is wider than the frame
-        windows = tuple(sorted({min(w, widest) for w in surroundings.windows}))
-        shown = replace(surroundings, windows=windows, blind=blind)
-    if start is not None and (shown.others, blind) != (
-        start.surroundings.others,
-        cast("Any", start.network).blind,
-    ):
+        before: Any = start.network
+        network, given, asked = type(before), before.options, start.surroundings
+    shown = asked.fitted(movie.shape[1:], blind)
+    if start is not None and (shown.others, blind) != (asked.others, before.blind):
         raise InputError(
-            f"start: it hides {cast('Any', start.network).blind} pixels across and filters in "
-            f"windows of {start.surroundings.windows}; this movie asks for {blind} and has frames "
-            f"of {seen.shape[1:]}"
+            f"start: it hides {before.blind} pixels across and filters in windows of "
+            f"{asked.windows}; this movie asks for {blind} and has frames of {movie.shape[1:]}"
         )
-    blocks = blindspot.cut(seen, shown, megabytes=megabytes, seed=seed)
+    blocks = cut(movie, shown, megabytes=settings.megabytes, seed=seed)
     if shown.own:
-        moving = blindspot.motion(blocks, shown) > 5
+        moving = motion(blocks, shown) > 5
         share = float(moving.float().mean())
         if share == 0 and start is None:
             shown = replace(shown, own=False)
@@ -332,54 +181,78 @@ def learn_movie(
             blocks = replace(blocks, images=kept, order=shown.backwards())
         elif 0 < share < MOVING:  # events are rare: learn from them more often
             blocks.chances = torch.where(moving, MOVING / share, (1 - MOVING) / (1 - share))
-    given: dict[str, Any] = {"blind": blind, **(options or {})}
-    if network != "UDVD":
-        given = {
-            "others": shown.others,
-            "own": shown.filtered_own,
-            "averaged": shown.averaged,
-            **OPTIONS,
-            **given,
-        }
-    untrained = checkpoints.seeded(NETWORKS[network], seed, **given).to(device)
-    if start is not None:
-        untrained.load_state_dict(start.network.state_dict())
-    least = 0.0 if measure is not losses.squares else -np.inf
+    given = {"blind": blind} | given
+    if start is None:
+        untrained = checkpoints.seeded(network.for_surroundings, seed, shown=shown, **given)
+    else:
+        untrained = network(**given)
+        untrained.load_state_dict(before.state_dict())
+    least = 0.0 if measure is not squares else -np.inf
 
     def whole(part: nn.Module) -> MovieDenoiser:
-        return MovieDenoiser(part, shown, blocks.mean, factor, least)
+        return MovieDenoiser(part, shown, blocks.mean, least)
 
-    origin = {}
-    if start is not None:
-        origin["start"] = _digest(*(w.detach().cpu() for w in start.network.parameters()))
-    result = blindspot.learn(
-        untrained,
+    about = {
+        "seed": seed,
+        "network": network.__name__,
+        "options": given,
+        "shape": list(movie.shape),
+        "mean": blocks.mean,
+        "surroundings": asdict(shown),
+        "movie": _digest(sample),
+        "start": "" if start is None else _digest(*(w.cpu() for w in before.state_dict().values())),
+    }
+    result = _train(
+        untrained.to(device),
         blocks,
         settings,
-        measure=measure,
-        batch=batch,
-        side=side,
-        seed=seed,
-        judged=judged,
-        checkpoint=checkpoint,
-        progress=progress,
+        measure,
+        seed,
         watch=None if watch is None else lambda part: watch(whole(part)),
-        about={
-            "seed": seed,
-            "network": network,
-            "options": given,
-            "shape": list(seen.shape),
-            "mean": blocks.mean,
-            "surroundings": json.loads(json.dumps(asdict(shown))),
-            "batch": batch,
-            "side": side,
-            "squares": squares,
-            "factor": factor,
-            "movie": _digest(sample),
-            **origin,
-        },
+        checkpoint=checkpoint,
+        about=json.loads(json.dumps(about)),
+        progress=progress,
     )
     return whole(result.network), result
+
+
+def _train(
+    network: nn.Module,
+    blocks: Blocks,
+    settings: MovieSettings,
+    measure: Measure,
+    seed: int,
+    *,
+    watch: Callable[[nn.Module], None] | None = None,
+    **options: Any,
+) -> Result:
+    """Train a blind network on blocks of a movie, and keep it as it was when it was best."""
+    device = next(network.parameters()).device
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    useful = blocks.held.flatten(1).any(1).nonzero().flatten()
+    judged = min(settings.judged, len(useful))
+    chosen = useful[torch.linspace(0, len(useful) - 1, judged).long()]
+
+    def losses(network: nn.Module, images: Tensor) -> Tensor:
+        shown = (images.to(device) / blocks.mean).contiguous(memory_format=torch.channels_last)
+        return measure(images[:, :1].to(device), network(shown) * blocks.mean)
+
+    def loss(network: nn.Module, step: int) -> Tensor:
+        images, learned = blocks.batch(step, settings.batch, settings.side, seed)
+        learned = learned.to(device)
+        return losses(network, images)[learned].sum() / learned.sum().clamp(min=1)
+
+    def validate(network: nn.Module) -> float:
+        total = count = 0.0
+        for k in chosen.tolist():
+            values = losses(network, blocks.images[k : k + 1].float())[0]
+            held = values[blocks.held[k].to(device)]
+            total, count = total + float(held.sum()), count + held.numel()
+        if watch is not None:
+            watch(network)
+        return total / max(1.0, count)
+
+    return train(network, loss, validate, settings, **options)
 
 
 def _digest(*values: Any) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from insitu import InputError
 from insitu.fetch import shipped
+from insitu.files import whole
 
 
 def find(name: str | Path) -> Path:
@@ -35,7 +36,7 @@ def save(
     *,
     readable: bool = False,
 ) -> Path:
-    """Write tensors and their record under a temporary name, and rename it.
+    """Write tensors and their record, whole or not at all.
 
     Parameters
     ----------
@@ -54,22 +55,19 @@ def save(
         If the disk is full or not writable.
     """
     path = Path(path)
-    unfinished = path.with_name(f".part-{path.name}")
     kept = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
     text = json.dumps(dict(record))
     header = {"record": text, "sha256": _digest(kept, text)}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(kept, unfinished, metadata=header)
+    with whole(path) as unfinished:
+        try:
+            save_file(kept, unfinished, metadata=header)
+        except SafetensorError as error:  # so it tells that the disk is full
+            raise OSError(str(error)) from None
         unfinished.chmod(0o644)
-        unfinished.replace(path)
-        if readable:
-            line = json.dumps({**record, "sha256": header["sha256"]}, indent=1) + "\n"
+    if readable:
+        line = json.dumps({**record, "sha256": header["sha256"]}, indent=1) + "\n"
+        with whole(path.with_suffix(".json")) as unfinished:
             unfinished.write_text(line)
-            unfinished.replace(path.with_suffix(".json"))
-    except (OSError, SafetensorError) as error:
-        unfinished.unlink(missing_ok=True)
-        raise InputError(f"{path} could not be written ({error}); free some space") from None
     return path
 
 
@@ -135,7 +133,7 @@ def fill(network: nn.Module, tensors: Mapping[str, Tensor], name: str) -> nn.Mod
     return network
 
 
-def seeded(network: type[nn.Module], seed: int, **options: Any) -> nn.Module:
+def seeded(network: Callable[..., nn.Module], seed: int, **options: Any) -> nn.Module:
     """Make a network whose first weights depend on the seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

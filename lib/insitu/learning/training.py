@@ -10,7 +10,8 @@ import copy
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from insitu import InputError
+from insitu import InputError, checks, files
 from insitu.learning import checkpoints
 from insitu.learning.muon import Muon
 
@@ -35,7 +36,6 @@ class Settings:
     average: float = 0.995  # decay of the running average of the weights, which is what is kept
     clip: float = 1.0  # largest norm of the gradient
     validate_every: int = 100
-    patience: int = 0  # validations without an improvement after which to stop; 0 never stops
     save_every: int = 100
 
 
@@ -46,6 +46,30 @@ class Result:
     network: nn.Module
     history: list[dict[str, float]]  # step, seconds, training loss, validation loss
     best_step: int
+    settings: Settings
+
+    def save(self, path: Path, **record: Any) -> Path:
+        """Write the network in half precision, with all that is known of its making.
+
+        Parameters
+        ----------
+        path : Path
+            Ends in .safetensors; the record is written beside it, too, as .json.
+        **record
+            What is told of the network and its origin, besides what training knows.
+        """
+        network: Any = self.network
+        known = {
+            "network": type(network).__name__,
+            "options": network.options,
+            "settings": asdict(self.settings),
+            "best_step": self.best_step,
+            "history": self.history,
+            "versions": {p: metadata.version(p) for p in ("numpy", "torch")},
+            "licence": "CC-BY-4.0",
+        }
+        tensors = {k: v.half() for k, v in network.state_dict().items()}
+        return checkpoints.save(path, tensors, known | record, readable=True)
 
 
 def train(
@@ -56,7 +80,7 @@ def train(
     *,
     checkpoint: Path | None = None,
     about: Mapping[str, Any] | None = None,
-    progress: bool = True,
+    progress: bool = False,
 ) -> Result:
     """Train a network.
 
@@ -82,6 +106,20 @@ def train(
     ------
     InputError
         If the checkpoint belongs to another run, or loss or validation are no longer finite.
+
+    Examples
+    --------
+    A line through points with noise:
+
+    >>> x = torch.linspace(-1, 1, 64)[:, None]
+    >>> y = 2 * x + 0.1 * torch.randn(64, 1, generator=torch.Generator().manual_seed(0))
+    >>> def loss(line, step):
+    ...     return (line(x) - y).square().mean()
+    >>> line = checkpoints.seeded(nn.Linear, 0, in_features=1, out_features=1)
+    >>> settings = Settings(steps=200, learning_rate=0.05, average=0.9)
+    >>> result = train(line, loss, lambda net: float(loss(net, 0)), settings)
+    >>> round(result.network.weight.item(), 1)
+    2.0
     """
     optimiser = _optimiser(network, settings)
     average = copy.deepcopy(network)
@@ -106,7 +144,7 @@ def train(
         for group in optimiser.param_groups:
             group["lr"] = settings.learning_rate * _schedule(step, settings)
         network.train()
-        with shortened_numbers(network, settings.bfloat16):
+        with _autocast(network, settings.bfloat16):
             value = loss(network, step)
         if not bool(torch.isfinite(value)):
             raise InputError(
@@ -141,21 +179,17 @@ def train(
                 state["best"], state["best_step"] = score, done
                 best.load_state_dict(average.state_dict())
             bar.set_postfix(validation=f"{score:.5g}")
-        late = len(state["history"]) - 1 - _best_index(state)
-        stop = bool(settings.patience) and late >= settings.patience
-        if checkpoint is not None and (done % settings.save_every == 0 and not stop):
+        if checkpoint is not None and done % settings.save_every == 0:
             state |= {"step": done, "seconds": time.perf_counter() - begin}
             _keep(checkpoint, models, optimiser, state)
-        if stop:
-            break
     bar.close()
     if checkpoint is not None:
-        checkpoint.unlink(missing_ok=True)
+        files.remove(checkpoint)
     best.eval()
-    return Result(best, state["history"], state["best_step"])
+    return Result(best, state["history"], state["best_step"], settings)
 
 
-def shortened_numbers(network: nn.Module, wanted: bool = True) -> torch.autocast:
+def _autocast(network: nn.Module, wanted: bool) -> torch.autocast:
     """Context in which convolutions and matrix products take bfloat16, if that is faster there.
 
     Weights, sums and the loss stay float32. A CPU without units for it takes longer with it.
@@ -167,11 +201,10 @@ def shortened_numbers(network: nn.Module, wanted: bool = True) -> torch.autocast
 
 
 def _optimiser(network: nn.Module, settings: Settings) -> torch.optim.Optimizer:
+    checks.one_of("optimiser", settings.optimiser, ("adam", "muon"))
     if settings.optimiser == "muon":
         return Muon(network.parameters(), settings.learning_rate)
-    if settings.optimiser == "adam":
-        return torch.optim.Adam(network.parameters(), settings.learning_rate, (0.9, 0.99))
-    raise InputError(f"optimiser: got {settings.optimiser!r}, allowed is adam or muon")
+    return torch.optim.Adam(network.parameters(), settings.learning_rate, (0.9, 0.99))
 
 
 def _schedule(step: int, settings: Settings) -> float:
@@ -198,11 +231,6 @@ def _calibrate(average: nn.Module, loss: Callable[[nn.Module, int], Tensor]) -> 
         for number in range(20):
             loss(average, number)
     average.eval()
-
-
-def _best_index(state: dict[str, Any]) -> int:
-    steps = [h["step"] for h in state["history"]]
-    return steps.index(state["best_step"]) if state["best_step"] in steps else len(steps) - 1
 
 
 def _keep(
@@ -239,3 +267,19 @@ def _resume(
     whole = optimiser.state_dict()
     optimiser.load_state_dict({"state": entries, "param_groups": whole["param_groups"]})
     return state
+
+
+def device_named(name: str | torch.device) -> torch.device:
+    """Return the device of a name: auto, which takes a GPU if there is one, cpu or cuda.
+
+    Raises
+    ------
+    InputError
+        If it is another name, or there is no GPU.
+    """
+    if isinstance(name, torch.device):
+        return name
+    checks.one_of("device", name, ("auto", "cpu", "cuda"))
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("device: got 'cuda', but torch finds no GPU here; use auto or cpu")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

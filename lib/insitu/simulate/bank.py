@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,23 +23,18 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from insitu import InputError
+from insitu.checks import one_of
+from insitu.counting.detector import Detector
 from insitu.counting.poisson import Poisson
 from insitu.simulate import specimens
 from insitu.simulate.imaging import Optics, image
 from insitu.simulate.specimens import Recipe
-from insitu.simulate.waves import Wave, band_limited, exit_wave, in_order, wavelength
+from insitu.simulate.waves import Wave, band_limited, exit_wave, in_threads, wavelength
 
 SEMIANGLE = 32.0  # what is kept of a wave [mrad]; at 300 kV this is 0.62 A
 FIELD = 51.0  # [A]
 PARTS = ("train",) * 8 + ("validation", "test")  # of every ten structures
 _SCALE = 256.0  # keeps weak coefficients out of the subnormal numbers of half precision
-
-
-class Detector(Protocol):
-    """What turns expected counts into counts, such as those of `insitu.counting.detector`."""
-
-    def sample(self, intensity: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Draw counts."""
 
 
 def random_recipe(seed: int, index: int) -> Recipe:
@@ -79,7 +74,7 @@ def packed(wave: Wave) -> NDArray[np.float16]:
     return torch.view_as_real(spectrum).movedim(-1, 0).numpy().astype(np.float16)
 
 
-def compute(recipe: Recipe) -> NDArray[np.float16]:
+def packed_wave(recipe: Recipe) -> NDArray[np.float16]:
     """From a recipe to the packed wave."""
     return packed(band_limited(exit_wave(specimens.build(recipe)), SEMIANGLE))
 
@@ -156,7 +151,7 @@ def _fill(store: Any, recipes: Sequence[Recipe], workers: int | None) -> None:
     missing = [i for i in range(len(recipes)) if not done[i]]
     if not missing:
         return
-    waves = in_order(compute, [recipes[i] for i in missing], workers)
+    waves = in_threads(packed_wave, [recipes[i] for i in missing], workers)
     for index, wave in tqdm(zip(missing, waves, strict=True), "exit waves", len(missing)):
         store["waves"][index] = wave
         done[index] = True
@@ -169,7 +164,7 @@ class Bank:
     Structures 8, 18, ... are for validation, 9, 19, ... for tests, all others for training.
     """
 
-    def __init__(self, path: Path | str, *, device: torch.device | str = "cpu") -> None:
+    def __init__(self, path: Path | str) -> None:
         path = Path(path)
         if not (path / "zarr.json").is_file():
             raise InputError(f"{path} is no bank of exit waves")
@@ -184,7 +179,7 @@ class Bank:
             raise InputError(f"{path} is no bank of exit waves ({error})") from None
         if len(packed_waves) != len(self.recipes) or not np.isfinite(packed_waves).all():
             raise InputError(f"{path} is damaged; make it again")
-        self.packed = torch.from_numpy(packed_waves).to(device)
+        self.packed = torch.from_numpy(packed_waves)
 
     def __len__(self) -> int:
         return len(self.recipes)
@@ -199,8 +194,7 @@ class Bank:
 
     def part(self, name: str) -> list[int]:
         """Return the numbers of the structures of a part: train, validation or test."""
-        if name not in PARTS:
-            raise InputError(f"part: got {name!r}, allowed is one of train, validation, test")
+        one_of("part", name, dict.fromkeys(PARTS))
         return [i for i in range(len(self)) if PARTS[i % len(PARTS)] == name]
 
 
@@ -267,11 +261,10 @@ def sample(
     """
     conditions = conditions or Conditions()
     rng = np.random.default_rng([seed, number])
-    device = bank.packed.device
 
     def draw(limits: tuple[float, float]) -> Tensor:
         values = rng.uniform(*limits, size=images)
-        return torch.tensor(values, dtype=torch.float32, device=device)
+        return torch.tensor(values, dtype=torch.float32)
 
     structure = int(rng.choice(np.asarray(structures)))
     pixel_size = float(rng.uniform(*conditions.pixel_size))
@@ -300,21 +293,7 @@ def sample(
     low, high = np.log(conditions.vacuum)
     vacuum = torch.exp(draw((low, high)))
     expected = clean * vacuum[:, None, None]
-    generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
+    generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
     detector = conditions.detectors[int(rng.integers(len(conditions.detectors)))]
     counts = detector.sample(expected, generator)
     return Sample(clean, counts, vacuum, pixel_size, structure, optics, rotation, shift)
-
-
-def samples(
-    bank: Bank, part: str, *, first: int = 0, step: int = 1, **options: Any
-) -> Iterator[Sample]:
-    """All samples of a part of the bank, `first`, `first + step`, ...; see `sample`."""
-    structures = bank.part(part)
-    if not structures:
-        raise InputError(f"part: the bank has only {len(bank)} structures, none is for {part}")
-    make: Callable[[int], Sample] = lambda n: sample(bank, structures, n, **options)  # noqa: E731
-    number = first
-    while True:
-        yield make(number)
-        number += step

@@ -48,8 +48,8 @@ def lattice(width: float, origin: Array) -> Array:
     return sites[(np.abs(sites) < width).all(1)]
 
 
-def within(sites: Array, facets: Mapping[tuple[int, int, int], float]) -> NDArray[np.bool_]:
-    """Which sites lie inside a polyhedron of facets, normal in cubic axes: distance [A]."""
+def inside_facets(sites: Array, facets: Mapping[tuple[int, int, int], float]) -> NDArray[np.bool_]:
+    """Which sites lie inside a polyhedron of facets: normal in cubic axes, distance [A]."""
     normals = np.array(list(facets), dtype=float)
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
     return (sites @ FRAME @ normals.T <= np.array(list(facets.values())) + 1e-6).all(1)

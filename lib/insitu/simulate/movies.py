@@ -19,12 +19,13 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from insitu import InputError
+from insitu.checks import one_of, within
 from insitu.counting.categorical import Categorical
 from insitu.counting.poisson import Poisson
 from insitu.simulate import scenes, specimens
 from insitu.simulate.imaging import Optics, image
 from insitu.simulate.resampling import resample
-from insitu.simulate.waves import exit_wave, in_order
+from insitu.simulate.waves import exit_wave, in_threads
 
 _GRID = 300  # pixels of an exposure's image across the cell: 0.22 A, below half of 0.48 A
 COLUMN_FIELDS = [
@@ -74,21 +75,15 @@ class Plan:
             "defocus": (-5000, 5000),
         }
         for name, (low, high) in limits.items():
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise InputError(f"{name}: got {value:g}, allowed is {low:g} to {high:g}")
+            within(name, getattr(self, name), low, high)
         field = specimens.periods(scenes.SUPPORT.field) * specimens.PERIOD
         if self.size * self.pixel_size > field:
             raise InputError(
                 f"size: {self.size} pixels of {self.pixel_size:g} A are more than the "
                 f"{field:.0f} A of the simulated field; take fewer or smaller ones"
             )
-        if self.scene not in ("turn", "pair"):
-            raise InputError(f"scene: got {self.scene!r}, allowed is one of turn, pair")
-        if self.detector not in ("poisson", "sub_frames"):
-            raise InputError(
-                f"detector: got {self.detector!r}, allowed is one of poisson, sub_frames"
-            )
+        one_of("scene", self.scene, ("turn", "pair"))
+        one_of("detector", self.detector, ("poisson", "sub_frames"))
 
     @property
     def vacuum(self) -> float:
@@ -96,7 +91,7 @@ class Plan:
         return self.dose * self.pixel_size**2
 
 
-class Movie(NamedTuple):
+class SimulatedMovie(NamedTuple):
     """A movie with its truth. Times are in frames since the start, positions in angstrom."""
 
     plan: Plan
@@ -109,16 +104,10 @@ class Movie(NamedTuple):
     columns: NDArray[Any]  # columns of platinum in every specimen of every exposure
     events: list[dict[str, Any]]  # kind, start, end [frames], labels of the columns
 
-    def clean(self, start: int = 0, stop: int | None = None) -> NDArray[np.float32]:
+    def clean(self) -> NDArray[np.float32]:
         """Clean frames, (t, y, x), relative to vacuum = 1."""
-        which = np.arange(len(self.weights))[start:stop]
-        return _frames(
-            self.plan,
-            torch.from_numpy(self.exposures.astype(np.float32)),
-            self.extent,
-            self.weights[which],
-            self.drift[which],
-        ).numpy()
+        exposures = torch.from_numpy(self.exposures.astype(np.float32))
+        return _frames(self.plan, exposures, self.extent, self.weights, self.drift).numpy()
 
     def truth(self, frame: int) -> NDArray[Any]:
         """Columns of platinum seen in a frame.
@@ -144,28 +133,6 @@ class Movie(NamedTuple):
         return np.concatenate(found)
 
 
-def atoms_of(movie: Movie, frame: int) -> list[tuple[float, Atoms]]:
-    """Atoms that a frame has seen, made again from the movie's plan.
-
-    Returns
-    -------
-    list of (float, Atoms)
-        The share of the frame's time, and the specimen, its x and y from the middle of pixel
-        (0, 0) of the frame [A]. The array `label` names the columns of platinum as in `truth`.
-    """
-    plan = movie.plan
-    offset = (movie.extent - plan.size * plan.pixel_size) / 2
-    seen = []
-    for number in np.flatnonzero(movie.weights[frame]):
-        exposure = _scene(plan).exposures[number]
-        for specimen in exposure.specimens:
-            moved = specimen.copy()
-            moved.positions[:, :2] += movie.drift[frame, ::-1] - offset
-            share = float(movie.weights[frame, number]) / len(exposure.specimens)
-            seen.append((share, moved))
-    return seen
-
-
 def parse_hops(text: str) -> tuple[tuple[float, float], ...]:
     """Read hops written as `start+duration`, in frames, separated by blanks.
 
@@ -186,8 +153,8 @@ def parse_hops(text: str) -> tuple[tuple[float, float], ...]:
     return tuple(hops)
 
 
-def make_movie(plan: Plan, *, workers: int | None = None) -> Movie:
-    """Simulate a movie; the same plan gives the same bits, whatever the number of workers.
+def make_movie(plan: Plan) -> SimulatedMovie:
+    """Simulate a movie; the same plan gives the same bits, whatever the number of cores.
 
     Raises
     ------
@@ -199,7 +166,7 @@ def make_movie(plan: Plan, *, workers: int | None = None) -> Movie:
     tasks = [s for exposure in scene.exposures for s in exposure.specimens]
     extent = float(tasks[0].cell[0, 0])
     pictures = np.zeros((len(scene.exposures), _GRID, _GRID), dtype=np.float64)
-    made = in_order(partial(_picture, defocus=plan.defocus), tasks, workers)
+    made = in_threads(partial(_picture, defocus=plan.defocus), tasks)
     for place, picture in zip(places, tqdm(made, "exposures", len(tasks)), strict=True):
         pictures[place] += picture / places.count(place)
     exposures = pictures.astype(np.float16)
@@ -220,7 +187,7 @@ def make_movie(plan: Plan, *, workers: int | None = None) -> Movie:
     counts = np.concatenate(counted)
     counts = counts.astype(np.uint8 if counts.max() < 256 else np.uint16)
     angle = np.array([np.mean(e.angles) for e in scene.exposures])
-    return Movie(
+    return SimulatedMovie(
         plan,
         counts,
         exposures,
@@ -230,12 +197,7 @@ def make_movie(plan: Plan, *, workers: int | None = None) -> Movie:
         (scene.weights @ angle).astype(np.float32),
         _columns(scene),
         [
-            {
-                "kind": e.kind,
-                "start": float(e.start),
-                "end": float(e.end),
-                "columns": [int(c) for c in e.columns],
-            }
+            {"kind": e.kind, "start": float(e.start), "end": float(e.end), "columns": [*e.columns]}
             for e in scene.events
         ],
     )

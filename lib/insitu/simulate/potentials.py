@@ -48,7 +48,7 @@ class StructureFactorProjection(FieldIntegrator):
         b: float,  # noqa: ARG002
         gpts: tuple[int, int],
         sampling: tuple[float, float],
-        device: str = "cpu",
+        device: str = "cpu",  # noqa: ARG002
     ) -> Any:
         """Potential of the atoms of a slice on (x, y) pixels [V A]; see `FieldIntegrator`."""
         n_x, n_y = gpts
@@ -65,12 +65,7 @@ class StructureFactorProjection(FieldIntegrator):
             total += (phase_x @ phase_y) * self._factor(symbol, kx, ky, gpts, sampling)
         half = np.zeros((n_x, n_y // 2 + 1), dtype=np.complex64)
         half[kept, : len(ky)] = total
-        potential = scipy.fft.irfft2(half, s=gpts, overwrite_x=True)
-        if device == "gpu":
-            import cupy
-
-            return cupy.asarray(potential)
-        return potential
+        return scipy.fft.irfft2(half, s=gpts, overwrite_x=True)
 
     def _factor(
         self,

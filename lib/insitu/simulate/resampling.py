@@ -8,6 +8,7 @@ value at any point. A half spectrum is called centred here when its rows run ove
 from __future__ import annotations
 
 import torch
+from scipy.fft import next_fast_len
 from torch import Tensor
 from torch.nn import functional
 
@@ -18,17 +19,39 @@ def resample(
     *,
     pixel_size: float,
     shape: tuple[int, int],
-    rotation: float | Tensor = 0.0,
     shift: tuple[float | Tensor, float | Tensor] = (0.0, 0.0),
 ) -> Tensor:
-    """Bring images of a whole periodic field, (n, y, x), to other pixels; see `image`."""
+    """Bring images of a whole periodic field to other pixels, with the same middle.
+
+    Parameters
+    ----------
+    images : Tensor
+        (n, y, x).
+    extent : (float, float)
+        Of the field along y and x [A].
+    pixel_size : float
+        Of the pixels wanted [A]; frequencies that they cannot hold are cut off.
+    shape : (int, int)
+        Their rows and columns.
+    shift : (float or Tensor, float or Tensor)
+        By which the images are moved along y and x [A].
+
+    Examples
+    --------
+    A cosine of one period, at points between its samples:
+
+    >>> wave = torch.cos(2 * torch.pi * torch.arange(8) / 8).expand(1, 8, 8)
+    >>> fine = resample(wave, (8.0, 8.0), pixel_size=0.5, shape=(16, 16))
+    >>> [round(value, 3) for value in fine[0, 0, :5].tolist()]
+    [1.0, 0.924, 0.707, 0.383, 0.0]
+    """
     spectrum = torch.fft.rfft2(images, norm="forward")
     reach = [
         min(int(0.5 / pixel_size * length), (n - 1) // 2)
         for n, length in zip(images.shape[-2:], extent, strict=True)
     ]
     spectrum = centred(spectrum, reach)
-    return sampled(spectrum, extent, [pixel_size] * 2, list(shape), rotation, shift)
+    return sampled(spectrum, extent, [pixel_size] * 2, list(shape), 0.0, shift)
 
 
 def sampled(
@@ -61,6 +84,11 @@ def centred(half: Tensor, reach: list[int]) -> Tensor:
     return half[..., rows, : reach[1] + 1]
 
 
+def fast_size(least: int) -> int:
+    """Return the next even number of points that is quick to Fourier transform."""
+    return int(2 * next_fast_len(-(-least // 2), real=True))
+
+
 def _at_grid(spectrum: Tensor, extent: tuple[float, float], y: Tensor, x: Tensor) -> Tensor:
     """Evaluate a Fourier series exactly at the points of a grid, by two matrix products."""
     n_y, n_x = spectrum.shape[-2:]
@@ -90,7 +118,7 @@ def _at_turned_grid(
        coefficients come from the spectrum itself; the error is below 1e-4 of the contrast.
     """
     n, reach = spectrum.shape[0], (spectrum.shape[1] // 2, spectrum.shape[2] - 1)
-    fine = [fast(5 * r + 2) for r in reach]
+    fine = [fast_size(5 * r + 2) for r in reach]
     full = torch.zeros(n, fine[0], fine[1] // 2 + 1, dtype=spectrum.dtype, device=spectrum.device)
     full[:, : reach[0] + 1, : reach[1] + 1] = spectrum[:, reach[0] :]
     if reach[0]:
@@ -135,16 +163,3 @@ def _spline(position: Tensor) -> list[tuple[Tensor, Tensor]]:
     second = 2 / 3 - t**2 * (1 - t / 2)
     low = first + second
     return [(low, whole - 1 + second / low), (1 - low, whole + 1 + last / (1 - low))]
-
-
-def fast(n: int) -> int:
-    """Return the next even number whose factors are 2, 3 and 5."""
-    n += n % 2
-    while True:
-        rest = n
-        for p in (2, 3, 5):
-            while rest % p == 0:
-                rest //= p
-        if rest == 1:
-            return n
-        n += 2

@@ -22,24 +22,18 @@ from numpy.typing import NDArray
 
 from insitu import InputError
 from insitu.simulate import specimens
-from insitu.simulate.lattice import (
-    CUBE,
-    FRAME,
-    NEIGHBOUR,
-    OCTAHEDRON,
-    PT,
-    Array,
-    columns_of,
-    lattice,
-    neighbours,
-    within,
+from insitu.simulate.lattice import Array
+from insitu.simulate.particles import (
+    Particle,
+    edge_columns,
+    facet_columns,
+    hop,
+    migrating,
+    particle,
 )
 from insitu.simulate.specimens import Recipe, assemble, standing
 
 SUPPORT = Recipe(thickness=40.0, trilayers=4, field=66.0)
-CORNER = np.array([0, 0, 1.0])  # normal of the {100} facet that the edge leaves behind
-LEFT = np.array([-1, -1, 1]) / np.sqrt(3)  # normal of the facet left of the edge
-LEFT_AXIS = -np.array([1, 1, 2]) / np.sqrt(6)  # along that facet, downwards
 
 
 @dataclass(frozen=True)
@@ -67,73 +61,6 @@ class Scene:
     exposures: list[Exposure]
     weights: NDArray[np.float32]  # (frames, exposures), each row sums to 1
     events: list[Event]
-
-
-@dataclass
-class Particle:
-    """Platinum sites as (x, height, z), which are occupied, and the columns they belong to."""
-
-    sites: Array
-    column: NDArray[np.int64]
-    occupied: dict[int, Array]  # of each column: its atoms
-
-    def centre(self, column: int) -> Array:
-        """Position of a column, x and height."""
-        return np.asarray(self.sites[self.column == column, :2].mean(0))
-
-    def moved(self, moves: dict[int, int], slides: dict[int, Array] | None = None) -> Particle:
-        """Move the atoms of columns to other columns, and slide some of them off their sites."""
-        occupied = dict(self.occupied)
-        for source, target in moves.items():
-            atoms = self.occupied[source].copy()
-            there = self.sites[self.column == target]
-            nearest = there[np.abs(there[:, 2] - atoms[0, 2]).argmin()]
-            atoms[:, 2] += nearest[2] - atoms[0, 2]
-            atoms[:, :2] = nearest[:2] + (slides or {}).get(source, 0.0)
-            occupied[source] = atoms
-        return Particle(self.sites, self.column, occupied)
-
-
-def particle(diameter: float, *, sharp: bool, sunk: float, rng: np.random.Generator) -> Particle:
-    """Cut a particle; a `sharp` one has no {100} facet between its upper and left {111} facets."""
-    facets = dict.fromkeys(OCTAHEDRON, diameter / 2)
-    facets |= dict.fromkeys(CUBE, 1.15 * diameter / 2)
-    origin = PT * np.array([0.25, 0.25, 0.0])
-    if sharp:
-        facets[0, 0, 1] = diameter
-    else:
-        facets = {n: d * (1 + 0.1 * rng.standard_normal()) for n, d in facets.items()}
-        origin = PT * rng.random(3)
-    sites = lattice(1.1 * diameter, origin)
-    inside = within(sites, facets) & (sites[:, 1] > -(1 - sunk) * diameter / 2)
-    column = columns_of(sites[:, :2])
-    return Particle(
-        sites, column, {int(c): sites[inside & (column == c)] for c in np.unique(column[inside])}
-    )
-
-
-def edge_columns(body: Particle, layers: int) -> list[int]:
-    """Columns of the last `layers` {100} layers at the edge, the outermost first."""
-    height = {c: float((atoms @ FRAME @ CORNER).mean()) for c, atoms in body.occupied.items()}
-    top = max(height.values())
-    chosen = [c for c, h in height.items() if h > top - (layers - 0.5) * PT / 2]
-    return sorted(chosen, key=lambda c: (-round(height[c] / PT * 2), body.centre(c)[0]))
-
-
-def facet_columns(body: Particle, gone: list[int], layer: int) -> list[int]:
-    """Free columns of the first or second layer on the left facet, from the edge downwards."""
-    rest = np.concatenate([a for c, a in body.occupied.items() if c not in gone])
-    distance = body.sites @ FRAME @ LEFT
-    plane = (rest @ FRAME @ LEFT).max() + layer * PT / np.sqrt(3)
-    on_plane = np.unique(body.column[np.abs(distance - plane) < 0.1])
-    along = {
-        int(c): float(np.mean(body.sites[body.column == c] @ FRAME @ LEFT_AXIS)) for c in on_plane
-    }
-    facet = rest[np.abs(rest @ FRAME @ LEFT - (plane - layer * PT / np.sqrt(3))) < 0.1] @ FRAME
-    start = (facet @ LEFT_AXIS).min() + layer * NEIGHBOUR * 0.4
-    floor = rest[:, 1].min() + 4.0  # not at the support
-    free = [c for c, a in along.items() if a > start and body.centre(c)[1] > floor]
-    return sorted(free, key=lambda c: along[c])
 
 
 def turning_particle(
@@ -182,19 +109,16 @@ def turning_particle(
         raise InputError(f"diameter: a particle of {diameter:g} A is too small for this scene")
     after = before.moved(dict(zip(edge, first, strict=False)))
     slab, _ = specimens.ceria(SUPPORT, rng)
-    base = standing(np.concatenate(list(before.occupied.values())))
-    offset = base[0] - next(iter(before.occupied.values()))[0]
+    base = standing(before.atoms)
+    offset = base[0] - before.atoms[0]
     foot = base[base[:, 1] < base[:, 1].min() + 0.1]  # it turns about the end that stays down
     pivot = np.array([foot[:, 0].min() if turn >= 0 else foot[:, 0].max(), foot[0, 1]])
 
     def placed(body: Particle, angle: float) -> Atoms:
-        label = np.concatenate([np.full(len(a), c) for c, a in body.occupied.items()])
-        atoms = np.concatenate(list(body.occupied.values())) + offset
+        atoms = body.atoms + offset
         cos, sin = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
         atoms[:, :2] = (atoms[:, :2] - pivot) @ np.array([[cos, sin], [-sin, cos]]) + pivot
-        made = assemble(atoms, slab, width=specimens.periods(SUPPORT.field) * specimens.PERIOD)
-        made.set_array("label", np.concatenate([np.full(len(slab), -1), label]))
-        return made
+        return _labelled(atoms, body.labels, slab)
 
     exposures = [Exposure([placed(before, 0)], [0.0]), Exposure([placed(after, turn)], [turn])]
     weights = np.zeros((frames, 2 + duration - 2))
@@ -236,62 +160,11 @@ def turning_particle(
     return Scene(exposures, weights.astype(np.float32), sorted(events, key=lambda e: e.start))
 
 
-def migrating(
-    body: Particle,
-    edge: list[int],
-    first: list[int],
-    second: list[int],
-    time: float,
-    rng: np.random.Generator,
-) -> Particle:
-    """The particle at one moment of the event; `time` runs from 0 to 1.
-
-    Up to 0.3 the columns of the edge leave it, up to 0.75 they are a double layer, two thirds of
-    them below and one above, that slides along the facet, then they settle as one layer.
-    """
-    gone = edge[: min(len(edge), int(np.ceil(len(edge) * time / 0.3)))]
-    settled = time > 0.75 and rng.random() < (time - 0.75) / 0.15
-    lower = -(-2 * len(edge) // 3)
-    slots = first[: len(edge)] if settled else first[:lower] + second[: len(edge) - lower]
-    order = list(rng.permutation(len(gone))) if time < 0.75 else list(range(len(gone)))
-    moves = {column: slots[i] for column, i in zip(gone, order, strict=True)}
-    axis = (FRAME @ LEFT_AXIS)[:2]
-    slides: dict[int, Array] = {}
-    if not settled:
-        for layer in (first, second):
-            by = rng.uniform(-1.2, 1.2) * axis
-            slides |= {c: by for c, target in moves.items() if target in layer}
-    return body.moved(moves, slides)
-
-
-def hop(body: Particle, *, taken: list[int], number: int) -> tuple[int, int]:
-    """Choose a column at the surface and a free site near it: the `number`th best exposed one."""
-    atoms = np.concatenate(list(body.occupied.values()))
-    centres = {c: a[:, :2].mean(0) for c, a in body.occupied.items()}
-    floor = atoms[:, 1].min() + 4
-    exposed = {
-        c: float(neighbours(a, atoms).mean())
-        for c, a in body.occupied.items()
-        if c not in taken and centres[c][1] > floor
-    }
-    choices: list[tuple[int, int]] = []
-    for column in sorted(exposed, key=lambda c: (round(exposed[c], 6), c)):
-        rest = np.concatenate([a for c, a in body.occupied.items() if c != column])
-        free = np.unique(body.column[neighbours(body.sites, rest) >= 3])
-        others = np.array([centre for c, centre in centres.items() if c != column])
-        near = {}
-        for target in (int(t) for t in free if int(t) != column):
-            apart = np.linalg.norm(body.centre(target) - others, axis=1).min()
-            distance = float(np.linalg.norm(body.centre(target) - centres[column]))
-            if apart > 2.0 and distance < 2 * NEIGHBOUR and body.centre(target)[1] > floor:
-                near[target] = distance
-        if near:
-            choices.append((column, min(near, key=lambda t: (round(near[t], 6), t))))
-        if len(choices) == 3:
-            break
-    if not choices:
-        raise InputError("hops: the particle has no column that could hop")
-    return choices[number % len(choices)]
+def _labelled(platinum: Array, labels: NDArray[np.int64], slab: Atoms) -> Atoms:
+    """Platinum on the support, each atom with the label of its column, and -1 for the support."""
+    made = assemble(platinum, slab, width=specimens.periods(SUPPORT.field) * specimens.PERIOD)
+    made.set_array("label", np.concatenate([np.full(len(slab), -1), labels]))
+    return made
 
 
 def pair_of_particles(frames: int, *, change: int, samples: int, seed: int) -> Scene:
@@ -304,16 +177,12 @@ def pair_of_particles(frames: int, *, change: int, samples: int, seed: int) -> S
     places = (-10.5, 12.5)
 
     def placed(state: list[Particle]) -> Atoms:
-        atoms, label = [], []
+        atoms, labels = [], []
         for number, (body, place) in enumerate(zip(state, places, strict=True)):
-            start = standing(np.concatenate(list(bodies[number].occupied.values())))[0]
-            offset = start - next(iter(bodies[number].occupied.values()))[0]
-            atoms.append(np.concatenate(list(body.occupied.values())) + offset + [place, 0, 0])
-            label += [np.full(len(a), c + 100_000 * number) for c, a in body.occupied.items()]
-        width = specimens.periods(SUPPORT.field) * specimens.PERIOD
-        made = assemble(np.concatenate(atoms), slab, width=width)
-        made.set_array("label", np.concatenate([np.full(len(slab), -1), *label]))
-        return made
+            whole = bodies[number].atoms
+            atoms.append(body.atoms + (standing(whole)[0] - whole[0]) + [place, 0, 0])
+            labels.append(body.labels + 100_000 * number)
+        return _labelled(np.concatenate(atoms), np.concatenate(labels), slab)
 
     changed = list(bodies)
     moved: list[int] = []

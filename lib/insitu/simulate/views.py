@@ -13,7 +13,7 @@ from insitu.simulate import specimens
 from insitu.simulate.bank import PARTS, SEMIANGLE, random_recipe
 from insitu.simulate.imaging import Optics, image
 from insitu.simulate.specimens import Recipe
-from insitu.simulate.waves import Wave, band_limited, exit_wave, in_order
+from insitu.simulate.waves import Wave, band_limited, exit_wave, in_threads
 
 CONTRASTS = {"white": -80.0, "intermediate": -20.0, "black": 60.0}  # defocus [A]
 
@@ -52,7 +52,7 @@ def specimen(recipe: Recipe, atoms: Atoms | None = None) -> Specimen:
 def fresh_specimens(count: int, *, seed: int = 0) -> list[Specimen]:
     """Simulate structures of the test part of the bank with this seed, beyond those that ship."""
     recipes = [random_recipe(seed, n) for n in fresh_numbers(count)]
-    return list(in_order(specimen, recipes, None))
+    return list(in_threads(specimen, recipes))
 
 
 def view(

@@ -6,7 +6,7 @@ Arrays are (y, x), lengths in angstrom, energies in electron volt, angles of sca
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from insitu import InputError
+from insitu.checks import one_of, within
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -62,7 +63,6 @@ def exit_wave(
     phonons: int = 8,
     seed: int = 0,
     energy: float = 300e3,
-    device: str = "cpu",
 ) -> Wave:
     """Send a plane wave through a specimen, slice by slice.
 
@@ -83,8 +83,6 @@ def exit_wave(
         Of their displacements.
     energy : float
         [eV].
-    device : str
-        `cpu`, or `gpu` where cupy is installed.
 
     Raises
     ------
@@ -96,19 +94,21 @@ def exit_wave(
     ----------
     J. Madsen, T. Susi, Open Research Europe 1 (2021) 24.
     E. J. Kirkland, Advanced Computing in Electron Microscopy, 3rd ed., ch. 6.
+
+    Examples
+    --------
+    >>> column = Atoms("Pt5", [(5, 5, 2.77 * i + 1.4) for i in range(5)], cell=[10, 10, 14])
+    >>> wave = exit_wave(column, pixels=64)
+    >>> wave.values.shape, round(float(wave.values.abs().max()), 1)
+    (torch.Size([1, 64, 64]), 2.5)
     """
     import abtem  # takes seconds, and is not needed to use a wave that exists
 
-    for name, value, low, high in (
-        ("pixels", pixels, 32, 8192),
-        ("slice_thickness", slice_thickness, 0.1, 20.0),
-        ("phonons", phonons, 1, 1000),
-        ("energy", energy, 1e4, 2e6),
-    ):
-        if not low <= value <= high:
-            raise InputError(f"{name}: got {value:g}, allowed is {low:g} to {high:g}")
-    if thermal not in ("envelope", "phonons", "none"):
-        raise InputError(f"thermal: got {thermal!r}, allowed is one of envelope, phonons, none")
+    within("pixels", pixels, 32, 8192)
+    within("slice_thickness", slice_thickness, 0.1, 20)
+    within("phonons", phonons, 1, 1000)
+    within("energy", energy, 1e4, 2e6)
+    one_of("thermal", thermal, ("envelope", "phonons", "none"))
     width, height = specimen.cell.lengths()[:2] if len(specimen) else (1.0, 1.0)
     sampling = max(width, height) / pixels
     if sampling > 0.25:
@@ -118,20 +118,20 @@ def exit_wave(
         )
     displaced = phonons if thermal == "phonons" else 0
     potential = _potential(
-        specimen, sampling, slice_thickness, thermal == "envelope", displaced, seed, device
+        specimen, sampling, slice_thickness, thermal == "envelope", displaced, seed
     )
     # unmeasured plans give the same bits every time; powers of two would make them slow
     abtem.config.set({"fftw.planning_effort": "FFTW_ESTIMATE"})
-    wave: Any = abtem.PlaneWave(energy=energy, device=device).multislice(potential)
-    array = wave.compute(scheduler="single-threaded", progress_bar=False).to_cpu().array
+    wave: Any = abtem.PlaneWave(energy=energy, device="cpu").multislice(potential)
+    array = wave.compute(scheduler="single-threaded", progress_bar=False).array
     values = torch.from_numpy(np.ascontiguousarray(np.swapaxes(array, -1, -2)))  # abTEM has (x, y)
     return Wave(values.reshape(-1, *values.shape[-2:]), (float(height), float(width)), energy)
 
 
-def projected_potential(specimen: Atoms, *, sampling: float = 0.1) -> NDArray[np.float32]:
-    """Electrostatic potential of a specimen along the beam, (y, x) [V A]."""
+def projected_potential(specimen: Atoms) -> NDArray[np.float32]:
+    """Electrostatic potential of a specimen along the beam on pixels of 0.1 A, (y, x) [V A]."""
     depth = float(specimen.cell.lengths()[2])
-    potential: Any = _potential(specimen, sampling, depth, True, 0, 0, "cpu").build()
+    potential: Any = _potential(specimen, 0.1, depth, True, 0, 0).build()
     array = potential.compute(scheduler="single-threaded", progress_bar=False).array.sum(0)
     return np.asarray(array.T, dtype=np.float32)
 
@@ -143,7 +143,6 @@ def _potential(
     smeared: bool,
     phonons: int,
     seed: int,
-    device: str,
 ) -> Any:
     """The potential that abTEM slices, periodic across the beam."""
     import abtem
@@ -168,7 +167,7 @@ def _potential(
         gpts=tuple(2 * round(side / sampling / 2) for side in (width, height)),
         slice_thickness=min(slice_thickness, depth),
         integrator=StructureFactorProjection(sigmas if smeared else {}),
-        device=device,
+        device="cpu",
     )
 
 
@@ -192,20 +191,13 @@ def _resized(spectrum: Tensor, sizes: list[int]) -> Tensor:
     return spectrum
 
 
-def in_order(work: Callable[[T], R], items: Sequence[T], workers: int | None = None) -> Iterator[R]:
-    """Results of some work on each item, in their order, by threads; few are ever ahead.
+def in_threads(
+    work: Callable[[T], R], items: Iterable[T], workers: int | None = None
+) -> Iterator[R]:
+    """Results of some work on each item, in their order, by default one thread a core.
 
     Multislice spends its time in Fourier transforms, during which other threads run.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    count = max(1, min(workers or cores or 1, len(items)))
-    with ThreadPoolExecutor(count) as pool:
-        waiting = [pool.submit(work, item) for item in items[: count + 1]]
-        try:
-            for index in range(len(items)):
-                yield waiting.pop(0).result()
-                if index + count + 1 < len(items):
-                    waiting.append(pool.submit(work, items[index + count + 1]))
-        finally:
-            for task in waiting:
-                task.cancel()
+    with ThreadPoolExecutor(workers or cores) as pool:
+        yield from pool.map(work, items)

@@ -12,14 +12,14 @@ from insitu.tomography.phantoms import diffuse
 Array = NDArray[np.float32]
 
 
-def volume(intensity: Array, *, level: float = 0.5) -> float:
-    """Volume of the particle: voxels above `level`, half of the dimmer metal."""
-    return float((intensity > level).sum())
+def volume(intensity: Array) -> float:
+    """Volume of the particle: voxels above half of the dimmer metal, which is 1."""
+    return float((intensity > 0.5).sum())
 
 
-def inside(intensity: Array, *, level: float = 0.5, margin: int = 1) -> NDArray[np.bool_]:
+def inside(intensity: Array, *, margin: int = 1) -> NDArray[np.bool_]:
     """Voxels of the particle, `margin` of them off its surface."""
-    solid = ndimage.binary_fill_holes(intensity > level)
+    solid = ndimage.binary_fill_holes(intensity > 0.5)
     kept: NDArray[np.bool_] = ndimage.binary_erosion(solid, iterations=margin) if margin else solid
     return kept
 
@@ -29,7 +29,7 @@ def gold_share(intensity: Array, *, contrast: float) -> Array:
     return ((intensity - 1) / np.float32(contrast - 1)).astype(np.float32)
 
 
-def mixing(intensity: Array, region: NDArray[np.bool_], *, contrast: float) -> float:
+def segregation(intensity: Array, region: NDArray[np.bool_], *, contrast: float) -> float:
     """Variance of the share over its mean times one minus its mean: 1 apart, 0 mixed.
 
     Danckwerts' intensity of segregation {cite}`danckwerts1952`, in a fixed region.
@@ -45,7 +45,7 @@ def alloying_index(
     volumes: Array, region: NDArray[np.bool_], *, contrast: float
 ) -> NDArray[np.float64]:
     """One minus the segregation of each volume (t, z, y, x): 0 apart, 1 mixed; (t,)."""
-    return 1 - np.array([mixing(v, region, contrast=contrast) for v in volumes])
+    return 1 - np.array([segregation(v, region, contrast=contrast) for v in volumes])
 
 
 def fitted_diffusivity(

@@ -6,11 +6,11 @@ where the data leave them free; the tilts that each has not seen tell how much t
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,82 +21,77 @@ from torch import Tensor
 from insitu import InputError
 from insitu.learning import checkpoints
 from insitu.learning.training import Settings
-from insitu.tomography.prior import Shape
+from insitu.tomography.mixing import Mixing, Mixture
+from insitu.tomography.prior import FreeChange, FreeSpecimen, Shape
 from insitu.tomography.projection import project
 from insitu.tomography.series import TiltSeries
-from insitu.tomography.specimen import Specimen
 from insitu.tomography.volumes import SETTINGS, Fit, fit
 
 Array = NDArray[np.float32]
-
-
-class Member(Protocol):
-    """A fit of any kind: `volumes.Fit`, or `diffusion.Mixture`."""
-
-    series: TiltSeries
-    held: NDArray[np.int64]
-
-    def volumes(self, moments: Sequence[int] | None = None) -> Array:
-        """Volumes at tilts by number, (t, z, y, x)."""
-
-    def place(self, number: int) -> Tensor:
-        """Place of the tilt axis at a tilt by number, (1,) [pixels]."""
+_NUMBERS = ("brightness", "contrast", "diffusivity", "offset")  # of a mixture, on file
+_OPTIONS = ("shape", "gains", "sizes", "shifts", "offset")  # of what may change freely
 
 
 def fit_members(
     series: TiltSeries,
+    model: FreeChange | Mixing,
     settings: Settings = SETTINGS,
     *,
-    members: int = 5,
+    members: int = 3,
     hold_every: int = 10,
     seed: int = 0,
     folder: Path | None = None,
-    **options: Any,
+    device: torch.device | str = "cpu",
+    progress: bool = False,
 ) -> list[Fit]:
     """Several fits, each of a seed of its own, and with other tilts held back.
 
     Parameters
     ----------
-    series, settings
-        As of `fit`.
+    series, model, settings, device, progress
+        As of `volumes.fit`.
     members : int
         How many.
     hold_every, seed : int
-        As of `fit`; a member has the next seed, and holds back other tilts.
+        As of `volumes.fit`; a member has the next seed, and holds back other tilts.
     folder : Path, optional
-        Where each member's state is kept, and its weights once it is fitted, so that an ensemble
-        that was killed goes on where it stood.
-    options
-        As of `fit`.
+        Where each member's state is kept, and what was fitted, so that an ensemble that was killed
+        goes on where it stood, with the same bits.
     """
-    usual = {k: p.default for k, p in inspect.signature(fit).parameters.items()}
-    apart = ("series", "settings", "checkpoint", "device", "progress", "watch")
-    told_options = {
-        k: repr(v) for k, v in {**usual, "shape": Shape(), **options}.items() if k not in apart
-    }
     fits = []
     for m in range(members):
-        own: dict[str, Any] = {
-            "seed": seed + m,
-            "hold_every": hold_every,
-            "hold_first": m * hold_every // members,
-        }
+        hold_first = m * hold_every // members
+        one = partial(
+            fit,
+            series,
+            model,
+            settings,
+            seed=seed + m,
+            hold_every=hold_every,
+            hold_first=hold_first,
+            device=device,
+            progress=progress,
+        )
         if folder is None:
-            fits.append(fit(series, settings, **own, **options))
+            fits.append(one())
             continue
         whole, state = folder / f"member_{m}.safetensors", folder / f"member_{m}.part.safetensors"
-        device = options.get("device", "cpu")
-        told = {**asdict(settings), **own, "options": told_options}
-        if whole.is_file() and checkpoints.load(whole)[1].get("told") == told:
-            fits += load(whole, series, device)
-        else:
-            fits.append(fit(series, settings, checkpoint=state, **own, **options))
-            save(fits[-1:], whole, {"told": told})
+        run = {
+            **asdict(settings),
+            "seed": seed + m,
+            "held": [hold_every, hold_first],
+            "model": repr(model),
+            "series": series.digest(),
+        }
+        if not (whole.is_file() and checkpoints.load(whole)[1].get("run") == run):
+            tensors, record = _contents([one(checkpoint=state)])
+            checkpoints.save(whole, tensors, {**record, "run": run})
+        fits += load(whole, series, device)
     return fits
 
 
 def mean_and_deviation(
-    fits: Sequence[Member], moments: Sequence[int] | None = None, *, spread: float = 1.0
+    fits: Sequence[Fit], tilts: Sequence[int] | None = None, *, spread: float = 1.0
 ) -> tuple[Array, Array]:
     """Mean volumes of an ensemble, and one standard deviation of their error, (t, z, y, x).
 
@@ -106,10 +101,10 @@ def mean_and_deviation(
     three, 58 % of the errors would lie within s, not 68 %): it is averaged over its neighbours,
     by a Gaussian of one voxel.
     """
-    mean = fits[0].volumes(moments)
+    mean = fits[0].volumes(tilts)
     square = np.zeros_like(mean)
     for number, other in enumerate(fits[1:], start=2):  # Welford's recurrence
-        for middle, variance, drawn in zip(mean, square, other.volumes(moments), strict=True):
+        for middle, variance, drawn in zip(mean, square, other.volumes(tilts), strict=True):
             step = drawn - middle
             middle += step / number
             variance += step * (drawn - middle)
@@ -120,7 +115,7 @@ def mean_and_deviation(
 
 
 @torch.no_grad()
-def spread_of(fits: Sequence[Member]) -> float:
+def spread_of(fits: Sequence[Fit]) -> float:
     """How much larger a member's errors are than what members differ by, without a truth.
 
     Both are measured on projections: errors on the tilts that a member did not see, where the
@@ -132,8 +127,9 @@ def spread_of(fits: Sequence[Member]) -> float:
         for k in one.held.tolist():
             seen = []
             for other in fits:
-                u, place = torch.from_numpy(other.volumes([k])), other.place(k).cpu()
-                seen.append(project(u, angles[[k]], shifts=place)[0].numpy())
+                u, tilt = torch.from_numpy(other.volumes([k])), torch.tensor([k])
+                place = other.specimen.places(tilt).cpu()
+                seen.append(project(u, angles[tilt], shifts=place)[0].numpy())
             error = (seen[member] - one.series.projections[k]) ** 2
             bright = np.mean(seen, axis=0)
             empty = bright < 0.02 * bright.max()
@@ -146,21 +142,30 @@ def spread_of(fits: Sequence[Member]) -> float:
 
 
 def save(fits: Sequence[Fit], path: Path, record: Mapping[str, Any]) -> Path:
-    """Write an ensemble's weights, in half precision, and what belongs to them."""
-    specimen = fits[0].specimen
-    own = {
-        "series": fits[0].series.sample(),
-        "shape": asdict(specimen.generator.shape),
-        "gains": specimen.gains is not None,
-        "sizes": specimen.sizes is not None,
-        "shifts": specimen.shifts is not None,
-        "offset": specimen.offset,
-        "fits": [{"held": f.held.tolist(), "scale": f.scale, "history": f.history} for f in fits],
-    }
-    tensors = {
-        f"{n}.{k}": v.half() for n, f in enumerate(fits) for k, v in f.specimen.state_dict().items()
-    }
-    return checkpoints.save(path, tensors, {**own, **record}, readable=True)
+    """Write an ensemble in half precision, and what belongs to it."""
+    tensors, own = _contents(fits)
+    halves = {name: tensor.half() for name, tensor in tensors.items()}
+    return checkpoints.save(path, halves, {**own, **record}, readable=True)
+
+
+def _contents(fits: Sequence[Fit]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and record of an ensemble: weights of networks, or the first volumes of mixtures."""
+    tensors: dict[str, Tensor] = {}
+    entries: list[dict[str, Any]] = []
+    for number, one in enumerate(fits):
+        found, entry = one.specimen, {"held": one.held.tolist(), "history": one.history}
+        if isinstance(found, Mixture):
+            own = {key: torch.from_numpy(getattr(found, key)) for key in ("solid", "share")}
+            entries.append(entry | {key: getattr(found, key) for key in _NUMBERS})
+        else:
+            own = found.state_dict()
+            entries.append(entry | {"scale": found.scale})
+        tensors |= {f"{number}.{key}": value for key, value in own.items()}
+    record: dict[str, Any] = {"series": _sample(fits[0].series)}
+    if isinstance(fits[0].specimen, Mixture):
+        return tensors, record | {"mixtures": entries}
+    assumed = asdict(fits[0].specimen.assumed)
+    return tensors, record | {key: assumed[key] for key in _OPTIONS} | {"fits": entries}
 
 
 def load(path: Path, series: TiltSeries, device: torch.device | str = "cpu") -> list[Fit]:
@@ -174,19 +179,45 @@ def load(path: Path, series: TiltSeries, device: torch.device | str = "cpu") -> 
     tensors, record = checkpoints.load(path)
     fits = []
     try:
-        shape = Shape(**record["shape"])
-        options = {key: record[key] for key in ("gains", "sizes", "shifts", "offset")}
-        about = [
-            (np.array(f["held"], np.int64), float(f["scale"]), f["history"]) for f in record["fits"]
-        ]
-        there = record["series"]
-    except (KeyError, TypeError, ValueError):
+        _refuse_another(series, record["series"], path.name)
+        for number, entry in enumerate(record.get("mixtures") or record["fits"]):
+            start, held = f"{number}.", np.array(entry["held"], np.int64)
+            own = {
+                key.removeprefix(start): value.float()
+                for key, value in tensors.items()
+                if key.startswith(start)
+            }
+            specimen: FreeSpecimen | Mixture
+            if "mixtures" in record:
+                solid, share = own["solid"].numpy(), own["share"].numpy()
+                numbers = {key: float(entry[key]) for key in _NUMBERS}
+                specimen = Mixture(solid, share, series.moments, **numbers)
+            else:
+                options = {key: record[key] for key in _OPTIONS}
+                assumed = FreeChange(**options | {"shape": Shape(**record["shape"])})
+                specimen = FreeSpecimen(series, held, assumed)
+                checkpoints.fill(specimen, own, path.name)
+                specimen = specimen.to(device).eval().at_scale(float(entry["scale"]))
+            fits.append(Fit(specimen, series, held, entry["history"]))
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"checkpoint: {path.name} is not that of an ensemble") from None
-    series.refuse_another(there, path.name)
-    for number, (held, scale, history) in enumerate(about):
-        specimen = Specimen(series, shape, **options)
-        start = f"{number}."
-        own = {k.removeprefix(start): v.float() for k, v in tensors.items() if k.startswith(start)}
-        checkpoints.fill(specimen, own, path.name)
-        fits.append(Fit(specimen.to(device).eval(), series, held, scale, history))
     return fits
+
+
+def _sample(series: TiltSeries) -> list[list[float]]:
+    """What tells a series from others: angles, times, and three pixels of a dozen tilts."""
+    p = series.projections
+    count, depth, size = p.shape
+    some = np.linspace(0, count - 1, 12).round().astype(int)
+    chosen = p[some, depth // 2][:, [size // 3, size // 2, 2 * size // 3]] / p.max()
+    columns = (np.full(12, count), series.angles[some], series.moments[some], chosen)
+    return [[round(float(v), 5) for v in row] for row in np.column_stack(columns)]
+
+
+def _refuse_another(series: TiltSeries, sample: Any, name: str) -> None:
+    here, there = np.array(_sample(series)), np.array(sample, float)
+    # they are rounded, and machines differ
+    if here.shape != there.shape or abs(here - there).max() > 1e-3:
+        raise InputError(f"checkpoint: {name} was fitted to another tilt series; fit this one")

@@ -7,11 +7,10 @@ the first moment. The law makes all later ones of it, and every tilt speaks abou
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -21,19 +20,15 @@ from torch.nn import functional
 
 from insitu import InputError
 from insitu.learning import checkpoints
-from insitu.learning.training import Settings, train
-from insitu.tomography import penalties
 from insitu.tomography.prior import Generator, Shape
 from insitu.tomography.projection import project
 from insitu.tomography.series import TiltSeries
-from insitu.tomography.volumes import SETTINGS, held_back
 
 Array = NDArray[np.float32]
-NUMBERS = ("brightness", "contrast", "diffusivity", "offset")
 STEP, GROWTH = 0.25, 0.5  # the first step [voxels^2]; later ones, of what has diffused before
 
 
-def diffused(share: Tensor, solid: Tensor, amount: Tensor, *, before: float = 0.0) -> Tensor:
+def advance(share: Tensor, solid: Tensor, amount: Tensor, *, before: float = 0.0) -> Tensor:
     """Let the share of a metal diffuse in a particle, with no flux through its surface.
 
     s dg/dt = div(s grad g) by finite volumes: what leaves a voxel arrives in its neighbour, and a
@@ -62,17 +57,19 @@ def diffused(share: Tensor, solid: Tensor, amount: Tensor, *, before: float = 0.
     room = solid.clamp(min=1e-3)
 
     def gained(g: Tensor) -> Tensor:
-        total = torch.zeros_like(g)
+        change = torch.zeros_like(g)
         for axis, face in enumerate(faces):
             flux = torch.diff(g, dim=axis) * face
             pad = [0, 0] * (2 - axis)
-            total = total + functional.pad(flux, [*pad, 0, 1]) - functional.pad(flux, [*pad, 1, 0])
-        return total / room
+            change = (
+                change + functional.pad(flux, [*pad, 0, 1]) - functional.pad(flux, [*pad, 1, 0])
+            )
+        return change / room
 
-    whole, done = float(amount.detach()), 0.0
-    while done < whole:
-        step = min(max(STEP, GROWTH * (before + done)), whole - done)
-        share = _stepped(share, gained, amount * (step / whole), step)
+    total, done = float(amount.detach()), 0.0
+    while done < total:
+        step = min(max(STEP, GROWTH * (before + done)), total - done)
+        share = _stepped(share, gained, amount * (step / total), step)
         done += step
     return share
 
@@ -96,15 +93,59 @@ def _sides(values: Tensor, axis: int) -> tuple[Tensor, Tensor]:
     return values.narrow(axis, 0, length), values.narrow(axis, 1, length)
 
 
-def mixed(solid: Tensor, share: Tensor, diffusivity: Tensor, times: Sequence[float]) -> Tensor:
-    """Shares at rising times from 0 on, (t, z, y, x), of a share at time 0, (z, y, x)."""
-    shares = []
+def shares_at(
+    times: Sequence[float], share: Tensor, solid: Tensor, diffusivity: Tensor
+) -> Iterator[Tensor]:
+    """Shares (z, y, x) at rising times, from that at time 0 on; see `advance`."""
     for before, now in pairwise([0.0, *times]):
         if now > before:
             already = before * float(diffusivity.detach())
-            share = diffused(share, solid, diffusivity * (now - before), before=already)
-        shares.append(share)
-    return torch.stack(shares)
+            share = advance(share, solid, diffusivity * (now - before), before=already)
+        yield share
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """A particle that rests, in which two metals mix by diffusion: one volume and two numbers.
+
+    Parameters
+    ----------
+    contrast : float
+        Intensity of the brighter metal over that of the other.
+    shape : Shape
+        Of the generator that draws the first volume.
+    variation : float
+        Weight of the total variation.
+    offset : float
+        Of the tilt axis from the middle of the detector [pixels].
+
+    Raises
+    ------
+    InputError
+        If the contrast is not above 1.
+    """
+
+    contrast: float
+    shape: Shape = field(default_factory=Shape)
+    variation: float = 0.5
+    offset: float = 0.0
+    sharpness: ClassVar[float] = 1.0  # of the filter of differences
+    steady: ClassVar[float] = 0.0  # nothing changes but by the law
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.contrast) and self.contrast > 1):
+            raise InputError(f"contrast: got {self.contrast:g}, allowed is more than 1")
+
+    @property
+    def brightest(self) -> float:
+        """Intensity of what is brightest, about."""
+        return self.contrast
+
+    def network(self, series: TiltSeries, held: NDArray[np.int64], seed: int) -> _Drawn:  # noqa: ARG002
+        """Make the network that is fitted to a series."""
+        network = checkpoints.seeded(_Drawn, seed, series=series, assumed=self)
+        assert isinstance(network, _Drawn)
+        return network
 
 
 @dataclass
@@ -116,214 +157,101 @@ class Mixture:
     solid, share : (z, y, x) arrays
         s, the part of each voxel that is particle, and g, the share of the brighter metal, at the
         first tilt.
+    moments : array
+        Of the tilts, (t,), from 0 to 1.
     brightness : float
         Intensity of the dimmer metal.
     contrast : float
         That of the brighter one over it.
     diffusivity : float
         [voxels^2 per experiment].
-    series : TiltSeries
-        To which it was fitted.
-    held : array of int
-        Tilts that it was not fitted to.
-    history : list
-        As of `volumes.Fit`.
     offset : float
         Of the tilt axis from the middle of the detector [pixels].
     """
 
     solid: Array
     share: Array
+    moments: Array
     brightness: float
     contrast: float
     diffusivity: float
-    series: TiltSeries
-    held: NDArray[np.int64]
-    history: list[dict[str, float]]
-    offset: float = 0.0
+    offset: float
 
-    def volumes(self, moments: Sequence[int] | None = None) -> Array:
-        """Volumes at tilts by number, in rising order, all by default, (t, z, y, x)."""
-        numbers = range(len(self.series.angles)) if moments is None else moments
-        times = [float(self.series.share[k]) for k in numbers]
+    def volumes(self, tilts: Sequence[int]) -> Array:
+        """Volumes at tilts by number, in rising order, (t, z, y, x)."""
+        times = [float(self.moments[k]) for k in tilts]
         solid, share = torch.from_numpy(self.solid), torch.from_numpy(self.share)
-        shares: Array = mixed(solid, share, torch.tensor(self.diffusivity), times).numpy()
-        shares *= np.float32(self.contrast - 1)
-        shares += 1
-        shares *= np.float32(self.brightness) * self.solid
-        return shares
+        result = np.empty((len(times), *self.solid.shape), np.float32)
+        shares = shares_at(times, share, solid, torch.tensor(self.diffusivity))
+        for u, g in zip(result, shares, strict=True):
+            u[:] = np.float32(self.contrast - 1) * g.numpy() + 1
+            u *= np.float32(self.brightness) * self.solid
+        return result
 
-    def place(self, number: int) -> Tensor:  # noqa: ARG002
-        """Place of the tilt axis, the same at every tilt, (1,) [pixels]."""
-        return torch.tensor([self.offset])
-
-    def held_error(self) -> float:
-        """|A u - p| / |p| of the tilts held back."""
-        return min(h["validation"] for h in self.history)
+    def places(self, tilt: Tensor) -> Tensor:
+        """Place of the tilt axis, the same at every tilt, (n,) [pixels]."""
+        return torch.full((len(tilt),), self.offset)
 
 
 class _Drawn(nn.Module):
     """A generator that draws s and g, as that of `prior` draws slices, and two numbers more."""
 
-    def __init__(self, size: int, depth: int, contrast: float, shape: Shape) -> None:
+    angles: Tensor
+
+    def __init__(self, series: TiltSeries, assumed: Mixing) -> None:
         super().__init__()
-        self.depth, self.contrast, self.together = depth, contrast, shape.together
-        self.generator = Generator(size, 2 * depth, replace(shape, together=2 * shape.together))
+        _, self.together, size = series.projections.shape
+        depth, self.assumed, self.moments = self.together, assumed, series.moments
+        self.group = min(assumed.shape.together, depth)  # slices that are drawn at once
+        shape = replace(assumed.shape, together=2 * self.group)
+        self.generator = Generator(size, 2 * depth, shape)
         self.brightness = nn.Parameter(torch.zeros(1))  # logarithms
         self.rate = nn.Parameter(torch.full((1,), 2 * math.log(size / 10) / 5))
+        angles = torch.tensor(series.angles, dtype=torch.float32)
+        self.register_buffer("angles", angles, persistent=False)
+
+    def turn(self, used: NDArray[np.int64], seed: int, step: int) -> tuple[Tensor, Tensor]:
+        """Six tilts a step, all slices of them in rising order of one course of the mixing."""
+        rng = np.random.default_rng([seed, step])
+        return self._all_of(np.sort(rng.choice(used, min(6, len(used)), replace=False)))
+
+    def judged(self, tilts: NDArray[np.int64]) -> Iterator[tuple[Tensor, Tensor]]:
+        """All of them in one course of the mixing."""
+        yield self._all_of(tilts)
+
+    def _all_of(self, tilts: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        tilt = torch.tensor(tilts, device=self.rate.device)
+        return tilt, torch.zeros_like(tilt)  # one block has all slices
 
     def diffusivity(self) -> Tensor:
         return torch.exp(5 * self.rate)
 
     def first(self) -> tuple[Tensor, Tensor]:
+        """Return s and g at the first tilt, (z, y, x)."""
         blocks = torch.arange(self.generator.blocks, device=self.rate.device)
         drawn = 1 - torch.exp(-self.generator(blocks, torch.zeros(len(blocks)).to(blocks.device)))
-        solid, share = drawn.split(self.together, 1)  # from 0 to 1 both
-        return solid.flatten(0, 1)[: self.depth], share.flatten(0, 1)[: self.depth]
+        solid, share = drawn.split(self.group, 1)  # from 0 to 1 both
+        return solid.flatten(0, 1)[: self.together], share.flatten(0, 1)[: self.together]
 
-    def forward(self, times: Sequence[float]) -> Tensor:
+    def forward(self, tilt: Tensor, block: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # noqa: ARG002
+        """Volumes at tilts, twice, and how they are seen."""
         solid, share = self.first()
-        shares = mixed(solid, share, self.diffusivity(), times)
-        return torch.exp(self.brightness) * solid * (1 + (self.contrast - 1) * shares)
+        times = [float(self.moments[k]) for k in tilt.tolist()]
+        shares = torch.stack(list(shares_at(times, share, solid, self.diffusivity())))
+        u = torch.exp(self.brightness) * solid * (1 + (self.assumed.contrast - 1) * shares)
+        shifts = torch.full((len(tilt),), self.assumed.offset, device=tilt.device)
+        return u, u, project(u, self.angles[tilt], shifts=shifts)
 
-
-def fit(
-    series: TiltSeries,
-    settings: Settings = SETTINGS,
-    *,
-    contrast: float,
-    shape: Shape | None = None,
-    batch: int = 6,
-    hold_every: int = 10,
-    hold_first: int = 0,
-    sharpness: float = 1.0,
-    variation: float = 0.5,
-    offset: float = 0.0,
-    seed: int = 0,
-    checkpoint: Path | None = None,
-    device: torch.device | str = "cpu",
-    progress: bool = True,
-) -> Mixture:
-    """Fit two metals that mix to a tilt series.
-
-    The loss is that of `volumes.fit`, without a term for change: nothing changes but by the law.
-
-    Parameters
-    ----------
-    series : TiltSeries
-        Of the whole particle.
-    contrast : float
-        Intensity of the brighter metal over that of the other.
-    batch : int
-        Tilts a step, all of them in rising order of one course of the mixing.
-    settings, shape, hold_every, hold_first, sharpness, variation, offset
-        As of `volumes.fit`.
-    seed, checkpoint, device, progress
-        As of `volumes.fit`.
-
-    Raises
-    ------
-    InputError
-        If fewer than three tilts are left to fit, or the contrast is not above 1.
-    """
-    count, depth, size = series.projections.shape
-    if not (np.isfinite(contrast) and contrast > 1):
-        raise InputError(f"contrast: got {contrast:g}, allowed is more than 1")
-    held, used = held_back(count, hold_every, hold_first)
-    shape = shape or Shape(together=min(16, depth))
-    made = checkpoints.seeded(
-        _Drawn, seed, size=size, depth=depth, contrast=contrast, shape=shape
-    ).to(device)
-    scale = float(series.projections[used].max()) / (size / 3) / contrast
-    y = torch.tensor(series.projections / scale, device=device)
-    angles = torch.tensor(series.angles, dtype=torch.float32, device=device)
-    power = float((penalties.sharpened(y[used], sharpness) ** 2).mean())
-
-    def compare(model: nn.Module, tilts: list[int]) -> tuple[Tensor, Tensor]:
-        u = model([float(series.share[k]) for k in tilts])
-        shifts = torch.full((len(tilts),), offset, device=device)
-        return u, project(u, angles[tilts], shifts=shifts) - y[tilts]
-
-    def loss(model: nn.Module, step: int) -> Tensor:
-        rng = np.random.default_rng([seed, step])
-        tilts = np.sort(rng.choice(used, min(batch, len(used)), replace=False)).tolist()
-        u, difference = compare(model, tilts)
-        value = (penalties.sharpened(difference, sharpness) ** 2).mean() / power
-        return value + variation * size / 64 * penalties.variation(u / contrast)
-
-    judged = (held if len(held) else used).tolist()
-
-    def validate(model: nn.Module) -> float:
-        error = (compare(model, judged)[1] ** 2).mean() / (y[judged] ** 2).mean()
-        return float(error) ** 0.5
-
-    run = {
-        "series": series.digest(),
-        "held": held.tolist(),
-        "shape": asdict(shape),
-        "contrast": contrast,
-        "batch": batch,
-        "sharpness": sharpness,
-        "variation": variation,
-        "offset": offset,
-        "seed": seed,
-    }
-    result = train(
-        made, loss, validate, settings, checkpoint=checkpoint, about=run, progress=progress
-    )
-    drawn = result.network
-    assert isinstance(drawn, _Drawn)
-    with torch.no_grad():
-        solid, share = (part.cpu().numpy() for part in drawn.first())
-        brightness, diffusivity = float(torch.exp(drawn.brightness)), float(drawn.diffusivity())
-    return Mixture(
-        solid,
-        share,
-        scale * brightness,
-        contrast,
-        diffusivity,
-        series,
-        held,
-        result.history,
-        offset,
-    )
-
-
-def save(fits: Sequence[Mixture], path: Path, record: Mapping[str, Any]) -> Path:
-    """Write the first volumes of an ensemble, in half precision, and what belongs to them."""
-    tensors = {
-        f"{n}.{k}": torch.from_numpy(getattr(f, k)).half()
-        for n, f in enumerate(fits)
-        for k in ("solid", "share")
-    }
-    told = [
-        {"held": f.held.tolist(), "history": f.history, **{k: getattr(f, k) for k in NUMBERS}}
-        for f in fits
-    ]
-    own = {"series": fits[0].series.sample(), "mixtures": told}
-    return checkpoints.save(path, tensors, {**own, **record}, readable=True)
-
-
-def load(path: Path, series: TiltSeries) -> list[Mixture]:
-    """Read an ensemble that was fitted to this series.
-
-    Raises
-    ------
-    InputError
-        If the file is not that of an ensemble, or belongs to another series.
-    """
-    tensors, record = checkpoints.load(path)
-    try:
-        fits = []
-        for n, told in enumerate(record["mixtures"]):
-            solid, share = (tensors[f"{n}.{k}"].float().numpy() for k in ("solid", "share"))
-            numbers = {k: float(told[k]) for k in NUMBERS}
-            held = np.array(told["held"], np.int64)
-            fits.append(
-                Mixture(solid, share, series=series, held=held, history=told["history"], **numbers)
-            )
-        there = record["series"]
-    except (KeyError, TypeError, ValueError):
-        raise InputError(f"checkpoint: {path.name} is not that of mixtures") from None
-    series.refuse_another(there, path.name)
-    return fits
+    @torch.no_grad()
+    def at_scale(self, scale: float) -> Mixture:
+        """The mixture, once it is fitted: the intensity drawn as 1 is `scale`."""
+        solid, share = (part.cpu().numpy() for part in self.first())
+        return Mixture(
+            solid,
+            share,
+            self.moments,
+            scale * float(torch.exp(self.brightness)),
+            self.assumed.contrast,
+            float(self.diffusivity()),
+            self.assumed.offset,
+        )

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from insitu import InputError, fetch
-from insitu.tomography import algebraic, series
+from insitu import checks, fetch
+from insitu.tomography.algebraic import sirt
 from insitu.tomography.phantoms import GOLDEN
-from insitu.tomography.projection import joseph
+from insitu.tomography.projection import Projector
+from insitu.tomography.series import TiltSeries, open_tilt_series, tilt_series
 from insitu.tomography.volumes import axis_offset
 
 Array = NDArray[np.float32]
@@ -26,7 +27,7 @@ NAME = "HAADF_Aligned.hspy"
 class Needle:
     """The benchmark for one order of the tilts."""
 
-    data: series.TiltSeries  # (77, 1, 48): what is shown
+    data: TiltSeries  # (77, 1, 48): what is shown
     everything: Array  # (77 times, 77 tilts, 48): all tilts of every slice
     angles: NDArray[np.float64]  # (77,) of all tilts [degrees]
     shown: NDArray[np.int64]  # (77,) the tilt that is shown at each time
@@ -44,30 +45,34 @@ class Needle:
         error = ((slices - self.reference) ** 2).mean((1, 2))
         psnr = 10 * np.log10(float(self.reference.max()) ** 2 / error)
         count, size = len(slices), slices.shape[-1]
-        matrix = joseph(self.angles, size, shifts=np.full(len(self.angles), self.offset))
-        seen = (matrix @ slices.reshape(count, -1).T).reshape(len(self.angles), size, count)
+        shifts = np.full(len(self.angles), self.offset)
+        seen = Projector(self.angles, size, shifts=shifts)(slices)
         hidden = np.ones((count, len(self.angles)), bool)
         hidden[np.arange(count), self.shown] = False
-        difference = (seen.transpose(2, 0, 1) - self.everything)[hidden]
+        difference = (seen.transpose(1, 0, 2) - self.everything)[hidden]
         return float(psnr.mean()), float(
             np.linalg.norm(difference) / np.linalg.norm(self.everything[hidden])
         )
 
 
 def benchmark(order: str) -> Needle:
-    """Make the benchmark: order is golden or incremental.
-
-    The 96 middle pixels of the detector are summed in pairs. The tilt axis is placed by the
-    centres of mass of the tilts that are shown, which know nothing of the others.
+    """Make the benchmark of the recording: order is golden or incremental.
 
     Raises
     ------
     Unavailable
         If the recording can be neither found nor fetched.
     """
-    if order not in ("golden", "incremental"):
-        raise InputError(f"order: got {order!r}, allowed is golden or incremental")
-    recorded = series.open_tilt_series(fetch.recording(NAME))
+    return walked_along(open_tilt_series(fetch.recording(NAME)), order)
+
+
+def walked_along(recorded: TiltSeries, order: str) -> Needle:
+    """Make the benchmark of a needle that was recorded at rest, 256 pixels each way.
+
+    The 96 middle pixels of the detector are summed in pairs. The tilt axis is placed by the
+    centres of mass of the tilts that are shown, which know nothing of the others.
+    """
+    checks.one_of("order", order, ("golden", "incremental"))
     count = len(recorded.angles)
     places = np.rint(np.linspace(92, 190, count)).astype(int)
     middle = recorded.projections[:, places, 80:176].transpose(1, 0, 2)
@@ -75,9 +80,8 @@ def benchmark(order: str) -> Needle:
     shown = np.arange(count)
     if order == "golden":
         shown = np.argsort(np.argsort((shown * GOLDEN + 0.5) % 1, kind="stable"))
-    data = series.checked(everything[np.arange(count), shown][:, None], recorded.angles[shown])
+    data = tilt_series(everything[np.arange(count), shown][:, None], recorded.angles[shown])
     offset = axis_offset(data)
-    matrix = joseph(recorded.angles, 48, shifts=np.full(count, offset))
-    rays = everything.transpose(1, 2, 0).reshape(-1, count)
-    reference = algebraic.sirt(matrix, rays, iterations=100).T.reshape(count, 48, 48)
+    A = Projector(recorded.angles, 48, shifts=np.full(count, offset))
+    reference = sirt(A, everything.transpose(1, 0, 2), 100)  # z is the time here
     return Needle(data, everything, recorded.angles, shown, offset, reference)

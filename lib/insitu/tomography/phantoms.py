@@ -2,7 +2,7 @@
 
 A phantom is drawn at any sampling from formulas, so that its projections are made at twice the
 resolution of the truth that a reconstruction is held against, by a projector of their own
-(`projection.joseph`): a reconstruction that repeats the simulation's errors would look too good.
+(`projection.Projector`): a reconstruction that repeats the simulation's errors would look too good.
 """
 
 from __future__ import annotations
@@ -16,18 +16,16 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 from torch.nn import functional
 
-from insitu import InputError
-from insitu.tomography.projection import joseph
+from insitu import InputError, checks
+from insitu.tomography.projection import Projector
+from insitu.tomography.series import TiltSeries, tilt_series
 
 Array = NDArray[np.float32]
 GOLDEN = (5**0.5 - 1) / 2
 SHAPES = {
     "alloying rod": "a core of gold in a rod of silver; the two mix",
     "alloying sphere": "a core of gold in a sphere of silver; the two mix",
-    "alloying star": "a core of gold in a star of silver; the two mix",
     "rounding": "a rod becomes shorter and thicker; its volume stays",
-    "growth": "a cube grows, by three of its six facets",
-    "loss": "a hollow cage loses its inside",
 }
 
 
@@ -37,6 +35,15 @@ class Phantom:
 
     Intensities are those of {term}`HAADF`: silver is 1, gold `contrast`. An atomic number Z counts
     as Z^p with p from 1.6 to 2, so that gold is 2.3 to 2.8 {cite}`pennycook1989`.
+
+    Examples
+    --------
+    >>> rod = Phantom("alloying rod", size=16, moments=np.linspace(0, 1, 4))
+    >>> rod.truth().shape
+    (4, 16, 16, 16)
+    >>> series, deviation = record(rod, [0, 40, -40, 70], rng=np.random.default_rng(0))
+    >>> series.projections.shape
+    (4, 16, 16)
     """
 
     kind: str = "alloying rod"
@@ -47,8 +54,7 @@ class Phantom:
     still: bool = False  # a control: nothing changes, all moments are the middle one
 
     def __post_init__(self) -> None:
-        if self.kind not in SHAPES:
-            raise InputError(f"kind: got {self.kind!r}, allowed is one of {', '.join(SHAPES)}")
+        checks.one_of("kind", self.kind, SHAPES)
         moments = np.linspace(0, 1, 100) if self.moments is None else np.asarray(self.moments)
         if np.any(np.diff(moments) < 0) or moments.min() < 0 or moments.max() > 1:
             raise InputError("moments: they have to rise from 0 to 1 at most")
@@ -153,29 +159,10 @@ def _distance(kind: str, grid: list[Array], moment: float) -> Array:
     if kind in ("alloying sphere", "alloying sphere core"):
         radius, off = (0.15, 0.04) if kind.endswith("core") else (0.28, 0.0)
         return np.sqrt((u - off) ** 2 + v**2 + w**2) - np.float32(radius)
-    if kind == "alloying star core":
-        return np.sqrt(u**2 + v**2 + w**2) - np.float32(0.12)
-    if kind == "alloying star":
-        radius = np.sqrt(u**2 + v**2 + w**2) + 1e-6
-        tips = [(1, 0, 0), (-0.5, 0.8, 0.33), (-0.4, -0.7, 0.6), (0.1, 0.2, -0.97), (0.3, 0.5, 0.8)]
-        reach = np.zeros_like(radius)
-        for tip in tips:
-            length = float(np.linalg.norm(tip))
-            along = (u * tip[0] + v * tip[1] + w * tip[2]) / (radius * length)
-            reach = np.maximum(reach, np.exp(12 * (along - 1)))
-        return (radius - 0.17 - 0.2 * reach).astype(np.float32)
-    if kind == "rounding":  # a capsule of constant volume
-        first, last = 0.12, 0.19
-        radius = first + (last - first) * moment
-        start = np.pi * first**2 * 0.5 + 4 / 3 * np.pi * first**3
-        return _rod(u, v, w, (start - 4 / 3 * np.pi * radius**3) / (2 * np.pi * radius**2), radius)
-    if kind == "growth":
-        grown = 0.1 * np.array([moment, moment**2, np.sqrt(moment)])
-        sides = [np.maximum(c - 0.18 - g, -c - 0.18) for c, g in zip((u, v, w), grown, strict=True)]
-        return np.maximum(np.maximum(sides[0], sides[1]), sides[2])
-    outer = np.maximum(np.maximum(abs(u), abs(v)), abs(w)) - np.float32(0.27)
-    hollow = 0.10 + 0.12 * moment
-    return np.maximum(outer, np.float32(hollow) - np.sqrt(u**2 + v**2 + w**2))
+    first, last = 0.12, 0.19  # radii of a capsule that is rounding; its volume stays
+    radius = first + (last - first) * moment
+    start = np.pi * first**2 * 0.5 + 4 / 3 * np.pi * first**3
+    return _rod(u, v, w, (start - 4 / 3 * np.pi * radius**3) / (2 * np.pi * radius**2), radius)
 
 
 def _rod(u: Array, v: Array, w: Array, half: float, radius: float) -> Array:
@@ -198,15 +185,19 @@ def _halved(array: Array, axes: tuple[int, ...]) -> Array:
     return array
 
 
-def tilt_angles(order: str, number: int, *, most: float = 70.0) -> NDArray[np.float64]:
-    """Tilt angles in the order in which they are recorded [degrees].
+def tilt_angles(order: str, number: int) -> NDArray[np.float64]:
+    """Tilt angles from -70 to 70 degrees, in the order in which they are recorded.
 
     incremental: from one end to the other. golden: each a golden section of the range further,
     so that any few in a row cover it {cite}`kohler2004`. binary: the range halved again
     and again. interleaved: five sweeps, each between the tilts of the others.
+
+    >>> tilt_angles("golden", 4).round(1)
+    array([  0. , -53.5,  33. , -20.4])
     """
-    if number < 2 or not 0 < most <= 90:
-        raise InputError(f"angles: got {number} up to {most}; give 2 or more, up to 90 degrees")
+    checks.one_of("order", order, ("incremental", "golden", "binary", "interleaved"))
+    if number < 2:
+        raise InputError(f"angles: got {number}; give 2 or more")
     if order == "incremental":
         share = np.linspace(0, 1, number)
     elif order == "golden":
@@ -214,14 +205,10 @@ def tilt_angles(order: str, number: int, *, most: float = 70.0) -> NDArray[np.fl
     elif order == "binary":
         bits = [int(f"{k:b}"[::-1], 2) / 2 ** len(f"{k:b}") for k in range(number)]
         share = np.argsort(np.argsort(bits)) / (number - 1)
-    elif order == "interleaved":
+    else:
         share = np.concatenate([np.arange(k, number, 5)[:: 1 - 2 * (k % 2)] for k in range(5)])
         share = np.asarray(share / (number - 1), np.float64)
-    else:
-        raise InputError(
-            f"order: got {order!r}, allowed is incremental, golden, binary or interleaved"
-        )
-    return (2 * share - 1) * most
+    return (2 * share - 1) * 70.0
 
 
 def record(
@@ -229,12 +216,9 @@ def record(
     angles: ArrayLike,
     *,
     noise: float = 0.01,
-    dose: float = 0.0,
-    probe: float = 0.0,
     shifts: ArrayLike | None = None,
-    saturation: float = 0.0,
     rng: np.random.Generator,
-) -> tuple[Array, float]:
+) -> tuple[TiltSeries, float]:
     """Record one projection of the phantom at each moment.
 
     Parameters
@@ -245,24 +229,22 @@ def record(
         (t,) [degrees].
     noise : float
         Standard deviation of Gaussian noise, as a share of the brightest pixel.
-    dose : float
-        Electrons detected in the brightest pixel, for Poisson noise; 0 for none.
-    probe : float
-        Standard deviation of the probe [pixels].
     shifts : array_like, optional
         (t,) of the tilt axis on the detector, by drift and jitter [pixels].
-    saturation : float
-        Intensity at which the detector gives 63 % of what it should, as a share of the
-        brightest pixel; 0 for a linear one.
     rng : Generator
         Of the noise.
 
     Returns
     -------
-    projections : array
-        (t, z, s), intensity times pixels.
+    series : TiltSeries
+        Projections are intensity times pixels; times are the numbers of the tilts.
     deviation : float
-        Standard deviation of the Gaussian noise, in the same unit.
+        Standard deviation of the noise, in the same unit.
+
+    Raises
+    ------
+    InputError
+        If there are not as many angles as moments.
     """
     angles = np.asarray(angles, dtype=float)
     assert phantom.moments is not None
@@ -271,21 +253,11 @@ def record(
             f"angles: got {len(angles)} for {len(phantom.moments)} moments; give one a moment"
         )
     offsets = np.zeros(len(angles)) if shifts is None else np.asarray(shifts, dtype=float)
-    n = 2 * phantom.size
     projections = np.empty((len(angles), phantom.size, phantom.size), np.float32)
     for k, volume in enumerate(phantom.volumes(fine=2)):
-        matrix = joseph(angles[k : k + 1], n, shifts=2 * offsets[k : k + 1])
-        slices = _halved(volume, (0,)).reshape(phantom.size, -1)
-        fine = (matrix @ slices.T).T.reshape(phantom.size, n)
+        A = Projector(angles[k], 2 * phantom.size, shifts=2 * offsets[k : k + 1])
+        fine = A(_halved(volume, (0,)))[0]
         projections[k] = 0.5 * _halved(fine, (1,))  # lengths in pixels of the truth
-    if probe:
-        projections = ndimage.gaussian_filter(projections, (0, probe, probe))
-    brightest = float(projections.max())
-    if saturation:
-        limit = saturation * brightest
-        projections = limit * (1 - np.exp(-projections / limit))
-    if dose:
-        counted = rng.poisson(projections * (dose / brightest)) * (brightest / dose)
-        projections = counted.astype(np.float32)
-    noisy = projections + noise * brightest * rng.standard_normal(projections.shape)
-    return noisy.astype(np.float32), noise * brightest
+    deviation = noise * float(projections.max())
+    noisy = projections + deviation * rng.standard_normal(projections.shape)
+    return tilt_series(noisy, angles), deviation

@@ -1,19 +1,27 @@
-"""The generator of a deep image prior: from a place and a time to slices of the specimen.
+"""A specimen that may change in any way: a deep image prior, from a place and a time to slices.
 
-What it can easily draw, and what changes smoothly with its inputs, is what `volumes.fit` finds
-{cite}`ulyanov2018,yoo2021`. Nothing is learned from any other specimen.
+What its generator can easily draw, and what changes smoothly with its inputs, is what
+`volumes.fit` finds {cite}`ulyanov2018,yoo2021`. Nothing is learned from any other specimen.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from insitu.tomography.projection import disc
+from insitu.learning import checkpoints
+from insitu.tomography.projection import disc, project
+from insitu.tomography.series import TiltSeries
+
+Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -107,3 +115,137 @@ def _waves(position: Tensor, highest: float) -> Tensor:
     frequencies = torch.arange(1, int(2 * highest) + 1, device=position.device) / 2
     phase = 2 * math.pi * position * frequencies
     return torch.cat((2 * position - 1, torch.sin(phase), torch.cos(phase)), 1)
+
+
+@dataclass(frozen=True)
+class FreeChange:
+    """A specimen that may change in any way: each moment is what a generator draws.
+
+    What can be assumed of it, and of each tilt, stands here; `volumes.fit` tells how each counts.
+
+    Parameters
+    ----------
+    shape : Shape
+        Of the generator.
+    sharpness : float
+        Exponent of the filter of differences; noise is sharpened, too, so that less may be more
+        where there is much of it.
+    variation : float
+        Weight of the total variation.
+    steady : float
+        Weight of the change; for orders of tilts that take long to come around.
+    gains, sizes, shifts : bool
+        Fit a brightness a tilt, and a size a tilt, both of which the specimen's volumes have, too;
+        fit the place of the tilt axis on the detector a tilt.
+    offset : float
+        Of the tilt axis from the middle of the detector [pixels].
+    """
+
+    shape: Shape = field(default_factory=Shape)
+    sharpness: float = 1.0
+    variation: float = 0.5
+    steady: float = 0.0
+    gains: bool = False
+    sizes: bool = False
+    shifts: bool = False
+    offset: float = 0.0
+    brightest: ClassVar[float] = 1.0  # of what it draws, about
+
+    def network(self, series: TiltSeries, held: NDArray[np.int64], seed: int) -> FreeSpecimen:
+        """Make the network that is fitted to a series of which some tilts are held back."""
+        network = checkpoints.seeded(FreeSpecimen, seed, series=series, held=held, assumed=self)
+        assert isinstance(network, FreeSpecimen)
+        return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+class FreeSpecimen(nn.Module):
+    """A generator, and what each tilt may have of its own: brightness, size and place."""
+
+    angles: Tensor  # (tilts,) [degrees]
+    moments: Tensor  # (tilts,) times from 0 to 1
+    near: Tensor  # (tilts, tilts) weights: a tilt held back has what its neighbours have
+    gains: nn.Parameter | None
+    sizes: nn.Parameter | None
+    shifts: nn.Parameter | None
+
+    def __init__(self, series: TiltSeries, held: NDArray[np.int64], assumed: FreeChange) -> None:
+        super().__init__()
+        count, depth, size = series.projections.shape
+        together = min(assumed.shape.together, depth)
+        self.generator = Generator(size, depth, replace(assumed.shape, together=together))
+        self.together, self.assumed, self.scale = together, assumed, 1.0
+        for name in ("gains", "sizes", "shifts"):
+            own = nn.Parameter(torch.zeros(1, count)) if getattr(assumed, name) else None
+            self.register_parameter(name, own)
+        used = np.setdiff1d(np.arange(count), held)
+        near = np.zeros((count, count), np.float32)
+        for number, row in zip(used, np.eye(len(used)), strict=True):
+            near[:, number] = np.interp(series.moments, series.moments[used], row)
+        for name, values in (
+            ("angles", series.angles.astype(np.float32)),
+            ("moments", series.moments),
+            ("near", near),
+        ):
+            self.register_buffer(name, torch.tensor(values), persistent=False)
+
+    def turn(self, used: NDArray[np.int64], seed: int, step: int) -> tuple[Tensor, Tensor]:
+        """Tilts and blocks of a step: each pair once a round, in an order of the round's own."""
+        blocks = np.arange(self.generator.blocks)
+        pairs = np.stack(np.meshgrid(used, blocks, indexing="ij"), -1).reshape(-1, 2)
+        batch = min(12, len(pairs))
+        turn, first = divmod(step * batch, len(pairs) - len(pairs) % batch)
+        order = np.random.default_rng([seed, turn]).permutation(len(pairs))
+        chosen = torch.tensor(pairs[order[first : first + batch]], device=self.near.device)
+        return chosen[:, 0], chosen[:, 1]
+
+    def judged(self, tilts: NDArray[np.int64]) -> Iterator[tuple[Tensor, Tensor]]:
+        """All blocks of tilts, one tilt at a time."""
+        blocks = torch.arange(self.generator.blocks, device=self.near.device)
+        return ((torch.full_like(blocks, int(k)), blocks) for k in tilts)
+
+    def drawn(self, tilt: Tensor, block: Tensor) -> Tensor:
+        """Slices (n, together, y, x) of blocks at tilts, without their gains and sizes."""
+        slices: Tensor = self.generator(block, self.moments[tilt], self.angles[tilt])
+        return slices
+
+    def forward(self, tilt: Tensor, block: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Slices of blocks at tilts, the same with gains and sizes, and how they are seen."""
+        drawn, u = self._slices(tilt, block)
+        return drawn, u, project(u, self.angles[tilt], shifts=self.places(tilt))
+
+    def _slices(self, tilt: Tensor, block: Tensor) -> tuple[Tensor, Tensor]:
+        drawn = u = self.drawn(tilt, block)
+        near = self.near[tilt]
+        if self.gains is not None:
+            u = u * torch.exp(5 * near @ self.gains[0])[:, None, None, None]
+        if self.sizes is not None:
+            smaller = torch.exp(-10 * near @ self.sizes[0])[:, None, None]
+            square = torch.eye(2, 3, device=smaller.device) * smaller
+            u = functional.grid_sample(
+                u,
+                functional.affine_grid(square, list(u.shape), align_corners=False),
+                align_corners=False,
+            )
+        return drawn, u
+
+    def places(self, tilt: Tensor) -> Tensor:
+        """Place of the tilt axis at tilts by number, (n,) [pixels]."""
+        near = self.near[tilt]
+        if self.shifts is None:
+            return torch.full((len(near),), self.assumed.offset, device=near.device)
+        return self.assumed.offset + near @ (self.shifts[0] - self.shifts.mean())
+
+    def at_scale(self, scale: float) -> FreeSpecimen:
+        """The specimen, once it is fitted: the intensity drawn as 1 is `scale`."""
+        self.scale = scale
+        return self
+
+    @torch.no_grad()
+    def volumes(self, tilts: Sequence[int]) -> Array:
+        """Volumes at tilts by number, (t, z, y, x)."""
+        size, depth = self.generator.size, self.generator.depth
+        result = np.empty((len(tilts), depth, size, size), np.float32)
+        for index, (tilt, block) in enumerate(self.judged(np.asarray(tilts))):
+            u = self._slices(tilt, block)[1]
+            result[index] = self.scale * u.flatten(0, 1)[:depth].cpu().numpy()
+        return result

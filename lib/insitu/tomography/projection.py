@@ -11,6 +11,9 @@ slice is not measured at every angle, and belongs to no reconstruction (`disc`).
 
 from __future__ import annotations
 
+from functools import cached_property
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
@@ -50,29 +53,6 @@ def project(slices: Tensor, angles: Tensor, *, shifts: Tensor | None = None) -> 
     return turned.sum(-2)
 
 
-def back_project(projections: Tensor, angles: Tensor, *, shifts: Tensor | None = None) -> Tensor:
-    """Smear projections back over slices: the adjoint of `project`.
-
-    Parameters
-    ----------
-    projections : Tensor
-        (n, z, s).
-    angles, shifts : Tensor
-        As in `project`.
-
-    Returns
-    -------
-    Tensor
-        (n, z, y, x), with y = x = s.
-    """
-    size = projections.shape[-1]
-    slices = projections.new_zeros((*projections.shape, size), requires_grad=True)
-    with torch.enable_grad():
-        projected = project(slices, angles, shifts=shifts)
-        (adjoint,) = torch.autograd.grad(projected, slices, projections)
-    return adjoint
-
-
 def disc(size: int) -> Tensor:
     """Return 1 inside the largest disc within a slice of `size` x `size` pixels, 0 outside."""
     across = torch.arange(size) - (size - 1) / 2
@@ -83,28 +63,66 @@ def _coordinates(size: int, like: Tensor) -> Tensor:
     return torch.arange(size, dtype=like.dtype, device=like.device) - (size - 1) / 2
 
 
-def joseph(angles: ArrayLike, size: int, *, shifts: ArrayLike | None = None) -> sparse.csr_array:
-    """Projection as a sparse matrix, after Joseph {cite}`joseph1982`.
+class Projector:
+    """The projection of volumes as an operator A, with its exact adjoint A.T.
 
-    Along each ray, the slice is interpolated linearly where the ray crosses the rows, or the
-    columns, whichever it crosses more steeply. It shares no code with `project`.
+    Along each ray, a slice is interpolated linearly where the ray crosses the rows, or the
+    columns, whichever it crosses more steeply {cite}`joseph1982`. It shares no code with `project`.
 
     Parameters
     ----------
     angles : array_like
         (n,) [degrees].
     size : int
-        Rows and columns of the slice, and pixels of the detector.
+        Rows and columns of a slice, and pixels of the detector.
     shifts : array_like, optional
         (n,) as in `project` [pixels].
 
-    Returns
-    -------
-    csr_array
-        (n * size, size * size) in float32; times a raveled slice it gives raveled projections.
+    Examples
+    --------
+    >>> A = Projector([0.0, 45.0, -70.0], 16)
+    >>> rng = np.random.default_rng(0)
+    >>> volume, p = rng.random((5, 16, 16)), rng.random((3, 5, 16))
+    >>> A(volume).shape, A.T(p).shape
+    ((3, 5, 16), (5, 16, 16))
+    >>> bool(np.isclose(np.vdot(A(volume), p), np.vdot(volume, A.T(p))))
+    True
     """
-    angles = np.atleast_1d(np.asarray(angles, dtype=float))
-    offsets = np.zeros(len(angles)) if shifts is None else np.asarray(shifts, dtype=float)
+
+    def __init__(self, angles: ArrayLike, size: int, *, shifts: ArrayLike | None = None) -> None:
+        self.angles = np.atleast_1d(np.asarray(angles, dtype=float))
+        self.size = size
+        offsets = np.zeros(len(self.angles)) if shifts is None else np.asarray(shifts, dtype=float)
+        self._forward = _joseph(self.angles, size, offsets)
+
+    def __call__(self, volume: NDArray[Any]) -> NDArray[Any]:
+        """Project a volume (z, y, x) at every angle: (n, z, s)."""
+        if volume.shape[1:] != (self.size, self.size):
+            raise ValueError(f"volume: expected (z, {self.size}, {self.size}), got {volume.shape}")
+        slices = volume.reshape(len(volume), -1).T  # (y x, z)
+        seen = (self._forward @ slices).reshape(len(self.angles), self.size, -1)
+        return seen.transpose(0, 2, 1)
+
+    def T(self, projections: NDArray[Any]) -> NDArray[Any]:
+        """Smear projections (n, z, s) back over a volume (z, y, x)."""
+        count, depth, size = projections.shape
+        if (count, size) != (len(self.angles), self.size):
+            raise ValueError(
+                f"projections: expected ({len(self.angles)}, z, {self.size}), "
+                f"got {projections.shape}"
+            )
+        rays = projections.transpose(0, 2, 1).reshape(-1, depth)  # (n s, z)
+        return (self._back @ rays).T.reshape(depth, size, size)
+
+    @cached_property
+    def _back(self) -> sparse.csr_array:
+        return self._forward.T.tocsr()
+
+
+def _joseph(
+    angles: NDArray[np.float64], size: int, offsets: NDArray[np.float64]
+) -> sparse.csr_array:
+    """(n * size, size * size) in float32; times raveled slices it gives raveled projections."""
     middle = (size - 1) / 2
     line = np.arange(size) - middle
     entries: list[tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]] = []

@@ -13,8 +13,8 @@ import numpy as np
 import zarr
 from numpy.typing import ArrayLike, NDArray
 
-from insitu import InputError
-from insitu.files import open_movie
+from insitu import InputError, checks
+from insitu.files import open_movie, whole
 
 Array = NDArray[np.float32]
 _MRC = (".mrc", ".st", ".ali", ".rec")
@@ -31,38 +31,20 @@ class TiltSeries:
     span: float | None = None  # planned duration of all tilts, where more will follow
 
     @property
-    def share(self) -> Array:
+    def moments(self) -> Array:
         """Times from 0 to 1, 1 the last tilt, or the last one planned."""
         span = self.span or self.times[-1] - self.times[0]
         return ((self.times - self.times[0]) / span).astype(np.float32)
 
     def digest(self) -> str:
-        """Of all that was recorded."""
-        parts = [self.projections, self.angles, self.share]
-        whole = b"".join(np.ascontiguousarray(p).tobytes() for p in parts)
-        return hashlib.sha256(whole).hexdigest()
+        """sha256 of all that was recorded."""
+        parts = [self.projections, self.angles, self.moments]
+        recorded = b"".join(np.ascontiguousarray(p).tobytes() for p in parts)
+        return hashlib.sha256(recorded).hexdigest()
 
-    def sample(self) -> list[list[float]]:
-        """What tells it from others: angles, times, and three pixels of a dozen tilts."""
-        p = self.projections
-        count, depth, size = p.shape
-        some = np.linspace(0, count - 1, 12).round().astype(int)
-        chosen = p[some, depth // 2][:, [size // 3, size // 2, 2 * size // 3]] / p.max()
-        columns = (np.full(12, count), self.angles[some], self.share[some], chosen)
-        return [[round(float(v), 5) for v in row] for row in np.column_stack(columns)]
-
-    def refuse_another(self, sample: Any, name: str) -> None:
-        """Refuse a checkpoint by the sample of the series to which it was fitted.
-
-        Raises
-        ------
-        InputError
-            If it is that of another series.
-        """
-        here, there = np.array(self.sample()), np.array(sample, float)
-        # they are rounded, and machines differ
-        if here.shape != there.shape or abs(here - there).max() > 1e-3:
-            raise InputError(f"checkpoint: {name} was fitted to another tilt series; fit this one")
+    def slab(self, part: slice) -> TiltSeries:
+        """A part of the slices along the tilt axis."""
+        return replace(self, projections=np.ascontiguousarray(self.projections[:, part]))
 
     def until(self, count: int) -> TiltSeries:
         """The first `count` tilts, as they are known while more follow."""
@@ -86,7 +68,7 @@ class TiltSeries:
         return replace(self, projections=small, pixel_size=pixel_size)
 
 
-def checked(
+def tilt_series(
     projections: ArrayLike,
     angles: ArrayLike,
     times: ArrayLike | None = None,
@@ -94,7 +76,7 @@ def checked(
     pixel_size: float | None = None,
     axis: str = "z",
 ) -> TiltSeries:
-    """Check a tilt series, and put it in the order of its times.
+    """Make a tilt series of arrays: check them, and put them in the order of their times.
 
     Parameters
     ----------
@@ -122,6 +104,28 @@ def checked(
         t = np.arange(len(a), dtype=float) if times is None else np.asarray(times, float).ravel()
     except (TypeError, ValueError):
         raise InputError("tilt series: projections, angles and times have to be numbers") from None
+    _check_shapes(p, a, t)
+    for name, values in (("projections", p), ("angles", a), ("times", t)):
+        checks.finite(name, values)
+    _check_angles(a)
+    checks.one_of("tilt_axis", axis, ("auto", "z", "x"))
+    order = np.argsort(t, kind="stable")
+    p, a, t = p[order], a[order], t[order]
+    again = np.flatnonzero(np.diff(t) == 0)
+    if len(again):
+        raise InputError(f"times: {t[again[0]]:g} comes more than once; give each tilt its own")
+    _check_intensities(p)
+    if axis == "x" or (axis == "auto" and _rows_run_along_s(p, sure=False)):
+        p = np.ascontiguousarray(p.transpose(0, 2, 1))
+    elif axis == "z" and _rows_run_along_s(p, sure=True):
+        raise InputError(
+            "projections: what each row holds changes with the tilt and what each column holds "
+            "does not, so the tilt axis runs in the other direction; give (t, z, x) with z along it"
+        )
+    return TiltSeries(p, a, t, pixel_size)
+
+
+def _check_shapes(p: Array, a: NDArray[np.float64], t: NDArray[np.float64]) -> None:
     if p.ndim != 3 or 0 in p.shape:
         raise InputError(
             f"projections: their shape is {p.shape}; three axes are needed, (t, z, x), "
@@ -134,17 +138,11 @@ def checked(
         )
     if len(p) < 3:
         raise InputError(f"tilt series: it has {len(p)} tilts; three or more are needed")
-    named: dict[str, NDArray[Any]] = {"projections": p, "angles": a, "times": t}
-    for name, values in named.items():
-        if not np.isfinite(values).all():
-            raise InputError(
-                f"{name}: {np.size(values) - np.isfinite(values).sum()} values are not finite "
-                f"(NaN or infinite); leave out these tilts or replace them"
-            )
+
+
+def _check_angles(a: NDArray[np.float64]) -> None:
     if abs(a).max() > 180:
         raise InputError(f"angles: {abs(a).max():g} is more than 180 degrees; give degrees")
-    if axis not in ("auto", "z", "x"):
-        raise InputError(f"axis: got {axis!r}, allowed is one of auto, z, x")
     if np.ptp(a) == 0:
         raise InputError(f"angles: all tilts are at {a[0] + 0.0:g} degrees; a volume needs several")
     if np.ptp(a) < 5:
@@ -152,11 +150,9 @@ def checked(
             f"angles: they span {np.ptp(a):.3g} degrees, too little for a volume; if they are "
             "radians, give degrees"
         )
-    order = np.argsort(t, kind="stable")
-    p, a, t = p[order], a[order], t[order]
-    again = np.flatnonzero(np.diff(t) == 0)
-    if len(again):
-        raise InputError(f"times: {t[again[0]]:g} comes more than once; give each tilt its own")
+
+
+def _check_intensities(p: Array) -> None:
     if p.max() <= 0:
         raise InputError("projections: nothing in them is above 0")
     across: Array = np.diff(p, 2, axis=2) if p.shape[2] > 2 else np.zeros((1, 1, 1), np.float32)
@@ -170,14 +166,6 @@ def checked(
     empty = np.flatnonzero(p.sum((1, 2)) <= 0)
     if len(empty):
         raise InputError(f"projections: nothing is in tilt {empty[0]}; leave it out")
-    if axis == "x" or (axis == "auto" and _rows_run_along_s(p, sure=False)):
-        p = np.ascontiguousarray(p.transpose(0, 2, 1))
-    elif axis == "z" and _rows_run_along_s(p, sure=True):
-        raise InputError(
-            "projections: what each row holds changes with the tilt and what each column holds "
-            "does not, so the tilt axis runs in the other direction; give (t, z, x) with z along it"
-        )
-    return TiltSeries(p, a, t, pixel_size)
 
 
 def _rows_run_along_s(projections: Array, *, sure: bool) -> bool:
@@ -189,8 +177,8 @@ def _rows_run_along_s(projections: Array, *, sure: bool) -> bool:
         return rows > 0.1 and rows > 3 * columns
     if max(rows, columns) < 1.2 * min(rows, columns):
         raise InputError(
-            f"tilt axis: rows change by {rows:.1%} and columns by {columns:.1%} with the tilt, too "
-            f"alike to tell; say along which the tilt axis runs, z or x"
+            f"tilt_axis: rows change by {rows:.1%} and columns by {columns:.1%} with the tilt, too "
+            f"alike to tell; say along which it runs, z or x"
         )
     return rows > columns
 
@@ -209,9 +197,9 @@ def open_tilt_series(path: str | Path, *, axis: str = "auto", angles: str = "") 
     ----------
     path : str or Path
         An .npz with `projections` (t, z, s), `angles` [degrees] (t,) and perhaps `times` (t,); or
-        what `insitu.files.open_movie` reads (.mrc, .hspy, .tif, ...).
+        what `insitu.open_movie` reads (.mrc, .hspy, .tif, ...).
     axis : str
-        As in `checked`; an .npz is (t, z, s).
+        As in `tilt_series`; an .npz is (t, z, s).
     angles : str
         For others than .npz: a text file with an angle a line, and a time behind it where there
         are times. Empty: beside the file with the ending .rawtlt, .tlt or .txt, or from within.
@@ -219,42 +207,57 @@ def open_tilt_series(path: str | Path, *, axis: str = "auto", angles: str = "") 
     Raises
     ------
     InputError
-        In one sentence, as `open_movie` and `checked` do, or if there are no angles.
+        In one sentence, as `open_movie` and `tilt_series` do, or if there are no angles.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> angles = np.linspace(-60, 60, 5)
+    >>> projections = np.ones((5, 4, 16)) * np.hanning(16)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.savez(f"{folder}/mine.npz", projections=projections, angles=angles)
+    ...     opened = open_tilt_series(f"{folder}/mine.npz")
+    >>> opened.projections.shape, opened.angles
+    ((5, 4, 16), array([-60., -30.,   0.,  30.,  60.]))
     """
     path = Path(path).expanduser()
+    if path.suffix.lower() in (".npz", *_MRC) and not path.is_file():
+        raise InputError(f"there is no file {path}; give the path of a tilt series")
     if path.suffix.lower() == ".npz":
         if angles:
-            raise InputError(f"angles: {path.name} holds its own; leave the parameter empty")
+            raise InputError(f"tilt_angles: {path.name} holds its own; leave the parameter empty")
         return _open_npz(path)
     if path.suffix.lower() in _MRC:
         data, pixel_size = _read_mrc(path)
-        return _with_angles(path, data, pixel_size, axis, angles)
-    movie = open_movie(path)
-    try:
-        data = np.asarray(movie.data)
-    except Exception as error:  # decoders raise what they like
-        raise InputError(f"{path.name} is damaged, it cannot be read ({error})") from None
-    return _with_angles(path, data, movie.pixel_size, axis, angles)
-
-
-def _with_angles(
-    path: Path, data: NDArray[Any], pixel_size: float | None, axis: str, angles: str
-) -> TiltSeries:
-    """Find the angles of a series, and check all of it."""
-    beside = [path.with_suffix(end) for end in (".rawtlt", ".tlt", ".txt")]
-    table = Path(angles).expanduser() if angles else next((b for b in beside if b.is_file()), None)
-    times = None
-    if table is not None:
-        numbers = _table(table)
-        degrees, times = numbers[:, 0], (numbers[:, 1] if numbers.shape[1] > 1 else None)
     else:
-        degrees = _angles_within(path)
-    return checked(data, degrees, times, pixel_size=pixel_size, axis=axis)
+        movie = open_movie(path)
+        pixel_size = movie.pixel_size
+        try:
+            data = np.asarray(movie.data)
+        except Exception as error:  # decoders raise what they like
+            raise InputError(f"{path.name} is damaged, it cannot be read ({error})") from None
+    degrees, times = _angles_of(path, angles)
+    return tilt_series(data, degrees, times, pixel_size=pixel_size, axis=axis)
+
+
+def _angles_of(path: Path, given: str) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+    """Find the angles of a series, and its times, where there are any."""
+    beside = [path.with_suffix(end) for end in (".rawtlt", ".tlt", ".txt")]
+    table = Path(given).expanduser() if given else next((b for b in beside if b.is_file()), None)
+    if table is None:
+        return _angles_within(path), None
+    try:
+        delimiter = "," if "," in table.read_text() else None
+        numbers = np.loadtxt(table, delimiter=delimiter, ndmin=2)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"tilt_angles: {table.name} cannot be read ({error}); give a text file with an angle a "
+            f"line"
+        ) from None
+    return numbers[:, 0], numbers[:, 1] if numbers.shape[1] > 1 else None
 
 
 def _read_mrc(path: Path) -> tuple[NDArray[Any], float | None]:
-    if not path.is_file():
-        raise InputError(f"there is no file {path}; give the path of a tilt series")
     try:
         with mrcfile.open(path) as file:
             return np.array(file.data), float(file.voxel_size.x) or None
@@ -266,8 +269,6 @@ def _read_mrc(path: Path) -> tuple[NDArray[Any], float | None]:
 
 
 def _open_npz(path: Path) -> TiltSeries:
-    if not path.is_file():
-        raise InputError(f"there is no file {path}; give the path of a tilt series")
     try:
         with np.load(path, allow_pickle=False) as archive:
             found: Mapping[str, Any] = {k: archive[k] for k in archive.files}
@@ -282,16 +283,7 @@ def _open_npz(path: Path) -> TiltSeries:
             f"{path.name} has no {' and no '.join(missing)}; an .npz needs projections (t, z, x), "
             f"angles (t) in degrees, and may have times (t)"
         )
-    return checked(found["projections"], found["angles"], found.get("times"))
-
-
-def _table(path: Path) -> NDArray[np.float64]:
-    try:
-        return np.loadtxt(path, delimiter="," if "," in path.read_text() else None, ndmin=2)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"angles: {path.name} cannot be read ({error}); give a text file with an angle a line"
-        ) from None
+    return tilt_series(found["projections"], found["angles"], found.get("times"))
 
 
 def _angles_within(path: Path) -> NDArray[np.float64]:
@@ -312,30 +304,28 @@ def _angles_within(path: Path) -> NDArray[np.float64]:
     )
 
 
-def write_volumes(
-    path: Path,
-    volumes: Array,
-    deviation: Array,
-    times: ArrayLike,
-    *,
-    pixel_size: float | None = None,
-    about: Mapping[str, Any] | None = None,
-) -> None:
-    """Write volumes and their standard deviation, (t, z, y, x), to a zarr group."""
-    group = zarr.open_group(path, mode="w")
-    for name, array in (("volumes", volumes), ("deviation", deviation)):
-        stored = group.create_array(
-            name, shape=array.shape, dtype="float32", chunks=(1, *array.shape[1:])
+def write_volumes(path: str | Path, volumes: Array, deviation: Array, series: TiltSeries) -> None:
+    """Write volumes and their standard deviation, (t, z, y, x), to a zarr group.
+
+    Raises
+    ------
+    InputError
+        If the disk is full or not writable.
+    """
+    with whole(path) as unfinished:
+        group = zarr.open_group(unfinished, mode="w")
+        for name, array in (("volumes", volumes), ("deviation", deviation)):
+            stored = group.create_array(
+                name, shape=array.shape, dtype="float32", chunks=(1, *array.shape[1:])
+            )
+            stored[:] = array
+        group.attrs.update(
+            axes=["t", "z", "y", "x"],
+            tilt_axis="z",
+            beam_at_zero_tilt="y",
+            times=series.times.tolist(),
+            pixel_size_angstrom=series.pixel_size,
         )
-        stored[:] = array
-    attributes: dict[str, Any] = {
-        "axes": ["t", "z", "y", "x"],
-        "tilt_axis": "z",
-        "beam_at_zero_tilt": "y",
-        "times": [float(t) for t in np.ravel(times)],
-        "pixel_size_angstrom": pixel_size,
-    }
-    group.attrs.update(attributes | dict(about or {}))
 
 
 def write_mrc(path: Path, volume: Array, *, pixel_size: float | None = None) -> None:

@@ -1,7 +1,7 @@
-"""A volume at every moment of one tilt series, with its uncertainty.
+"""A volume at every moment of one tilt series: one fit, for any model of how a specimen changes.
 
-A generator is fitted to the tilt series at hand and to nothing else: the slices that it draws for
-a time are projected at the angle that was recorded at that time, and compared
+The specimen is fitted to the tilt series at hand and to nothing else: the slices that are drawn
+for a time are projected at the angle that was recorded at that time, and compared
 {cite}`yoo2021,craig_abstract`. Some tilts are held back: they tell when to stop, and whether the
 specimen is found or only its projections.
 """
@@ -9,7 +9,7 @@ specimen is found or only its projections.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,17 +17,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from insitu import InputError
-from insitu.learning import checkpoints
 from insitu.learning.training import Settings, train
-from insitu.tomography import penalties
-from insitu.tomography.prior import Shape
-from insitu.tomography.projection import project
+from insitu.tomography.mixing import Mixing, Mixture
+from insitu.tomography.prior import FreeChange, FreeSpecimen
 from insitu.tomography.series import TiltSeries
-from insitu.tomography.specimen import About, Specimen, about
 
 Array = NDArray[np.float32]
 SETTINGS = Settings(
@@ -43,49 +40,28 @@ SETTINGS = Settings(
 
 @dataclass
 class Fit:
-    """A specimen that was fitted to a tilt series.
+    """What was fitted to a tilt series.
 
     Parameters
     ----------
-    specimen : Specimen
-        The network.
+    specimen : FreeSpecimen or Mixture
+        By the kind of the model.
     series : TiltSeries
         What it was fitted to.
     held : array of int
         Tilts that it was not fitted to.
-    scale : float
-        Intensity that the generator draws as 1.
     history : list
         Steps, seconds, training loss and error of the tilts held back, relative to their norm.
     """
 
-    specimen: Specimen
+    specimen: FreeSpecimen | Mixture
     series: TiltSeries
     held: NDArray[np.int64]
-    scale: float
     history: list[dict[str, float]]
 
-    @torch.no_grad()
-    def volumes(self, moments: Sequence[int] | None = None) -> Array:
-        """Volumes at tilts by number, all by default, (t, z, y, x)."""
-        count, depth, size = self.series.projections.shape
-        numbers = range(count) if moments is None else moments
-        result = np.empty((len(numbers), depth, size, size), np.float32)
-        device = next(self.specimen.parameters()).device
-        blocks = torch.arange(self.specimen.generator.blocks, device=device)
-        for index, number in enumerate(numbers):
-            tilt = torch.full_like(blocks, number)
-            _, u = self.specimen(blocks, tilt, self._about(device))
-            result[index] = self.scale * u.flatten(0, 1)[:depth].cpu().numpy()
-        return result
-
-    def place(self, number: int) -> Tensor:
-        """Place of the tilt axis at a tilt by number, (1,) [pixels]."""
-        near = self._about(next(self.specimen.parameters()).device).near
-        return self.specimen.places(near[[number]])
-
-    def _about(self, device: torch.device) -> About:
-        return about(self.series, self.held, device)
+    def volumes(self, tilts: Sequence[int] | None = None) -> Array:
+        """Volumes at tilts by number, in rising order, all by default, (t, z, y, x)."""
+        return self.specimen.volumes(range(len(self.series.angles)) if tilts is None else tilts)
 
     def held_error(self) -> float:
         """|A u - p| / |p| of the tilts held back."""
@@ -122,27 +98,37 @@ def axis_offset(series: TiltSeries) -> float:
     return float(np.linalg.lstsq(waves, centre, rcond=None)[0][0])
 
 
+def sharpened(lines: Tensor, exponent: float) -> Tensor:
+    """Filter projections (..., s) by (|f| + 0.05)^exponent along the detector.
+
+    A projection keeps a detail of spatial frequency f with a weight of 1 / f, so that a plain
+    difference hardly sees edges, and they are learned last. An exponent of 1 gives the weight
+    back, nearly the ramp of filtered back-projection; 0 leaves lines as they are.
+    """
+    size = lines.shape[-1]
+    ramp = (torch.fft.rfftfreq(2 * size, 0.5, device=lines.device) + 0.05) ** exponent
+    return torch.fft.irfft(torch.fft.rfft(lines, 2 * size) * ramp, 2 * size)[..., :size]
+
+
+def edge_length(u: Tensor) -> Tensor:
+    """Total variation: the mean length of the gradient within slices (..., y, x)."""
+    down = u[..., 1:, :-1] - u[..., :-1, :-1]
+    right = u[..., :-1, 1:] - u[..., :-1, :-1]
+    return torch.sqrt(down**2 + right**2 + 1e-5).mean()
+
+
 def fit(
     series: TiltSeries,
+    model: FreeChange | Mixing,
     settings: Settings = SETTINGS,
     *,
-    shape: Shape | None = None,
-    batch: int = 12,
-    hold_every: int = 12,
-    hold_first: int = 4,
-    sharpness: float = 1.0,
-    variation: float = 0.5,
-    steady: float = 0.0,
-    gains: bool = False,
-    sizes: bool = False,
-    shifts: bool = False,
-    offset: float = 0.0,
-    start: Fit | None = None,
     seed: int = 0,
+    hold_every: int = 10,
+    hold_first: int = 0,
+    start: Fit | None = None,
     checkpoint: Path | None = None,
     device: torch.device | str = "cpu",
-    watch: Callable[[Specimen], None] | None = None,
-    progress: bool = True,
+    progress: bool = False,
 ) -> Fit:
     """Fit a specimen that changes to a tilt series.
 
@@ -151,41 +137,29 @@ def fit(
         variation * mean |grad u| + steady / mean (F p)^2 * mean |u(t + 1 tilt) - u(t)|,
 
     u in units in which its brightest is about 1, in the last term without gains and sizes, and the
-    gradient per 1/64 of the field. F is the filter of `penalties.sharpened`, which gives edges
-    back the weight that a projection takes from them. Among slices that explain the tilts about
-    as well, the second term favours that of the shortest and lowest edges (total variation), the
-    third that which changes least.
+    gradient per 1/64 of the field. F is the filter `sharpened`, which gives edges back the weight
+    that a projection takes from them. Among slices that explain the tilts about as well, the
+    second term favours that of the shortest and lowest edges (total variation), the third that
+    which changes least.
 
     Parameters
     ----------
     series : TiltSeries
         What was recorded.
+    model : FreeChange or Mixing
+        What is assumed of the specimen.
     settings : Settings
         How long and how fast.
-    shape : Shape, optional
-        Of the generator.
-    batch : int
-        Blocks of slices a step, each at a tilt of its own.
-    hold_every, hold_first : int
-        Which tilts are held back; 0 holds none, and the step of the best training error is taken.
-    sharpness : float
-        Exponent of F; noise is sharpened, too, so that less may be more where there is much of it.
-    variation : float
-        Weight of the total variation.
-    steady : float
-        Weight of the change; for orders of tilts that take long to come around.
-    gains, sizes, shifts, offset : bool, bool, bool, float
-        As of `Specimen`.
-    start : Fit, optional
-        Begin with the weights of an earlier fit, such as one to the tilts so far.
     seed : int
         Of first weights and of batches.
+    hold_every, hold_first : int
+        Which tilts are held back; 0 holds none, and the step of the best training error is taken.
+    start : Fit, optional
+        Begin with the weights of an earlier fit of a `FreeChange`, such as one to the tilts so far.
     checkpoint : Path, optional
         Where the state is kept, from which a run that was killed goes on.
     device : device
         Where to fit.
-    watch : callable, optional
-        Called with the specimen whenever it is judged.
     progress : bool
         Show a bar.
 
@@ -193,97 +167,75 @@ def fit(
     ------
     InputError
         If fewer than three tilts are left to fit, or the loss is no longer finite.
+
+    Examples
+    --------
+    >>> from insitu.tomography.phantoms import Phantom, record, tilt_angles
+    >>> angles = tilt_angles("golden", 6)
+    >>> particle = Phantom("rounding", 16, np.linspace(0, 1, 6))
+    >>> series, _ = record(particle, angles, rng=np.random.default_rng(0))
+    >>> found = fit(series, FreeChange(), replace(SETTINGS, steps=2), hold_every=3)
+    >>> found.volumes().shape, found.held
+    ((6, 16, 16, 16), array([1, 4]))
     """
-    count, depth, size = series.projections.shape
+    count, _, size = series.projections.shape
     held, used = held_back(count, hold_every, hold_first)
-    device = torch.device(device)
-    shape = shape or Shape(together=min(16, depth))
-    made = checkpoints.seeded(
-        Specimen,
-        seed,
-        series=series,
-        shape=shape,
-        gains=gains,
-        sizes=sizes,
-        shifts=shifts,
-        offset=offset,
-    )
-    assert isinstance(made, Specimen)
-    specimen = made.to(device)
-    specimen.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    scale = float(series.projections[used].max()) / (size / 3)
+    network = model.network(series, held, seed).to(device)
+    scale = float(series.projections[used].max()) / (size / 3) / model.brightest
     if start is not None:
-        scale = start.scale
-        specimen.generator.load_state_dict(start.specimen.generator.state_dict())
-    known = about(series, held, device)
-    blocks, together = specimen.generator.blocks, shape.together
-    y = torch.tensor(series.projections / scale, device=device)
-    y = functional.pad(y, (0, 0, 0, blocks * together - depth))
-    y = y.reshape(count, blocks, together, size)
-    power = float((penalties.sharpened(y[used], sharpness) ** 2).mean())
-    pairs = np.stack(np.meshgrid(used, np.arange(blocks), indexing="ij"), -1).reshape(-1, 2)
+        assert isinstance(start.specimen, FreeSpecimen)
+        assert isinstance(network, FreeSpecimen)
+        scale = start.specimen.scale
+        network.generator.load_state_dict(start.specimen.generator.state_dict())
+    y = _in_blocks(torch.tensor(series.projections / scale, device=device), network.together)
+    power = float((sharpened(y[used], model.sharpness) ** 2).mean())
 
-    def compare(model: Specimen, tilt: Tensor, block: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        drawn, u = model(block, tilt, known)
-        seen = project(u, known.angles[tilt], shifts=model.places(known.near[tilt]))
-        return drawn, u, seen - y[tilt, block]
-
-    def loss(model: nn.Module, step: int) -> Tensor:
-        assert isinstance(model, Specimen)
-        chosen = torch.tensor(_turns(pairs, step, batch, seed), device=device)
-        tilt, block = chosen.unbind(1)
-        drawn, u, difference = compare(model, tilt, block)
-        value = (penalties.sharpened(difference, sharpness) ** 2).mean() / power
-        if variation:
-            value = value + variation * size / 64 * penalties.variation(u)
-        if steady:
-            other = torch.where(tilt + 1 < count, tilt + 1, tilt - 1)
-            later = model.slices(block, other, known)
-            value = value + steady * (later - drawn).abs().mean() / power
+    def loss(network: Any, step: int) -> Tensor:
+        tilt, block = network.turn(used, seed, step)
+        drawn, u, seen = network(tilt, block)
+        difference = sharpened(seen - y[tilt, block], model.sharpness)
+        value = (difference**2).mean() / power
+        if model.variation:
+            # without the division where it does nothing: it would change the order of gradients
+            relative = u if model.brightest == 1 else u / model.brightest
+            value = value + model.variation * size / 64 * edge_length(relative)
+        if model.steady:
+            next_tilt = torch.where(tilt + 1 < count, tilt + 1, tilt - 1)
+            change = (network.drawn(next_tilt, block) - drawn).abs().mean()
+            value = value + model.steady * change / power
         return value
 
     judged = held if len(held) else used
+    norm = float(torch.mean(y[torch.as_tensor(judged, device=device)] ** 2))
 
-    def validate(model: nn.Module) -> float:
-        assert isinstance(model, Specimen)
-        if watch is not None:
-            watch(model)
-        block = torch.arange(blocks, device=device)
-        tilts = [torch.full_like(block, int(k)) for k in judged]
-        errors = [float((compare(model, k, block)[2] ** 2).mean()) for k in tilts]
-        own = float(torch.mean(y[torch.as_tensor(judged, device=device)] ** 2))
-        return float(np.mean(errors) / own) ** 0.5
+    def validate(network: Any) -> float:
+        errors = []
+        for tilt, block in network.judged(judged):
+            errors.append(float(((network(tilt, block)[2] - y[tilt, block]) ** 2).mean()))
+        return float(np.mean(errors) / norm) ** 0.5
 
     run = {
         "series": series.digest(),
         "held": held.tolist(),
-        "shape": asdict(shape),
-        "batch": batch,
-        "sharpness": sharpness,
-        "variation": variation,
-        "steady": steady,
-        "gains": gains,
-        "sizes": sizes,
-        "shifts": shifts,
-        "offset": offset,
+        "model": [type(model).__name__, asdict(model)],
         "seed": seed,
-        "start": None if start is None else _weights(start.specimen.generator),
+        "start": None if start is None else _weights(start),
     }
     result = train(
-        specimen, loss, validate, settings, checkpoint=checkpoint, about=run, progress=progress
+        network, loss, validate, settings, checkpoint=checkpoint, about=run, progress=progress
     )
-    assert isinstance(result.network, Specimen)
-    return Fit(result.network, series, held, scale, result.history)
+    fitted: Any = result.network
+    return Fit(fitted.at_scale(scale), series, held, result.history)
 
 
 def stream(
     series: TiltSeries,
+    model: FreeChange,
+    opening: Settings = SETTINGS,
     *,
     first: int = 12,
-    opening: Settings = SETTINGS,
-    each: Settings | None = None,
-    progress: bool = False,
-    **options: Any,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
 ) -> Iterator[tuple[int, Fit]]:
     """Fit while tilts arrive: after each new one, some steps from the weights before.
 
@@ -291,11 +243,13 @@ def stream(
     ----------
     series : TiltSeries
         Of which tilts become known one by one.
+    model : FreeChange
+        What is assumed of the specimen.
+    opening : Settings
+        For the first fit; each that follows takes 40 steps at half its learning rate.
     first : int
         Tilts to wait for.
-    opening, each : Settings
-        For the first fit, and for each that follows.
-    options
+    seed, device
         As of `fit`.
 
     Yields
@@ -303,29 +257,32 @@ def stream(
     number, fit
         Of the newest tilt, and what is known then.
     """
-    later = each or replace(opening, steps=40, warm_up=5, learning_rate=opening.learning_rate / 2)
+    later = replace(opening, steps=40, warm_up=5, learning_rate=opening.learning_rate / 2)
     known: Fit | None = None
     for count in range(first, len(series.angles) + 1):
         known = fit(
             series.until(count),
+            model,
             opening if known is None else later,
-            start=known,
+            seed=seed,
             hold_every=0,
-            progress=progress,
-            **options,
+            start=known,
+            device=device,
         )
         yield count - 1, known
 
 
-def _weights(of: nn.Module) -> str:
-    """Digest of all weights."""
-    parts = [weight.cpu().contiguous().numpy().tobytes() for weight in of.state_dict().values()]
+def _in_blocks(projections: Tensor, together: int) -> Tensor:
+    """(t, z, s) as (t, blocks, together, s), the last block filled up with 0."""
+    count, depth, size = projections.shape
+    blocks = -(-depth // together)
+    filled = functional.pad(projections, (0, 0, 0, blocks * together - depth))
+    return filled.reshape(count, blocks, together, size)
+
+
+def _weights(of: Fit) -> str:
+    """Digest of all weights of its generator."""
+    assert isinstance(of.specimen, FreeSpecimen)
+    state = of.specimen.generator.state_dict().values()
+    parts = [weight.cpu().contiguous().numpy().tobytes() for weight in state]
     return hashlib.sha256(b"".join(parts)).hexdigest()
-
-
-def _turns(pairs: NDArray[Any], step: int, batch: int, seed: int) -> NDArray[Any]:
-    """Pairs of a step: all of them once in each round, in an order of the round's own."""
-    batch = min(batch, len(pairs))
-    turn, first = divmod(step * batch, len(pairs) - len(pairs) % batch)
-    order = np.random.default_rng([seed, turn]).permutation(len(pairs))
-    return pairs[order[first : first + batch]]

@@ -1,1 +1,11 @@
-"""Part III: how far to believe a denoised image."""
+"""How far to believe a denoised image: part III of the book.
+
+- `report`: a card for any pair of movies, counts and denoised; start here
+- `averaging`: the mean of denoised frames against that of the raw ones
+- `without_truth`: errors without a truth, with intervals; ring correlation
+- `likelihood`: is this atom in the data: the published map, and a calibrated test of candidates
+- `metrics`: PSNR, SSIM and line profiles, where the truth is known
+- `columns`: atomic columns in an image, and how many of them are right
+
+`from insitu.trust.report import report` gives the function; none of these trains or runs a network.
+"""

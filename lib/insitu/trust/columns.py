@@ -14,6 +14,7 @@ from scipy.spatial import cKDTree
 
 Image = NDArray[Any]
 Points = NDArray[np.float64]
+REACH = 0.8  # A; farther away a column that was found is not the true one
 
 
 class Columns(NamedTuple):
@@ -29,7 +30,6 @@ def find_columns(
     *,
     radius: float = 0.75,
     threshold: float = 0.1,
-    dark: bool = False,
     border: float = 0.0,
 ) -> Columns:
     """Find blobs by the Laplacian of a Gaussian, with positions finer than a pixel.
@@ -37,7 +37,7 @@ def find_columns(
     Parameters
     ----------
     image : (y, x) array
-        Intensity, such as relative to vacuum.
+        Intensity, such as relative to vacuum; minus it where columns are dark.
     pixel_size : float
         [A].
     radius : float
@@ -45,14 +45,22 @@ def find_columns(
     threshold : float
         Least height, in the unit of the image: twice the filter's answer, which is the height
         of a Gaussian blob of this radius.
-    dark : bool
-        Search dark blobs.
     border : float
         Blobs nearer to the edge are left out [A].
+
+    Examples
+    --------
+    A blob of height 0.5 at (3, 4) A:
+
+    >>> y, x = np.mgrid[:80, :80] * 0.1
+    >>> image = 1 + 0.5 * np.exp(-((y - 3) ** 2 + (x - 4) ** 2) / 0.75**2)
+    >>> found = find_columns(image, 0.1)
+    >>> found.positions.round(2), found.strength.round(2)
+    (array([[3., 4.]]), array([0.5]))
     """
     sigma = radius / np.sqrt(2) / pixel_size
-    signed = np.asarray(image, np.float64) * (-1 if dark else 1)
-    answer = -2 * sigma**2 * ndimage.gaussian_laplace(signed, sigma)
+    values = np.asarray(image, np.float64)
+    answer = -2 * sigma**2 * ndimage.gaussian_laplace(values, sigma)
     peak = answer == ndimage.maximum_filter(answer, size=2 * max(1, round(sigma)) + 1)
     peak &= answer > threshold
     edge = max(1, round(border / pixel_size))
@@ -77,7 +85,7 @@ class Match(NamedTuple):
     distance: NDArray[np.float64]  # of each pair [A]
 
 
-def match(found: Points, true: Points, *, reach: float = 0.8) -> Match:
+def match(found: Points, true: Points, *, reach: float = REACH) -> Match:
     """Pair points that are each other's nearest and not farther than `reach` [A]."""
     if not len(found) or not len(true):
         none = np.zeros(0, np.intp)
@@ -115,13 +123,11 @@ class Score(NamedTuple):
         return Score(*(a + b for a, b in zip(self, other, strict=True)))
 
 
-def surface_score(
-    found: Points, true: Points, surface: NDArray[np.bool_], *, reach: float = 0.8
-) -> Score:
+def surface_score(found: Points, true: Points, surface: NDArray[np.bool_]) -> Score:
     """Score the surface columns among all columns of an image.
 
     What was found counts as a claim of a surface column unless it lies nearest to a column
-    that is none, within `reach`.
+    that is none, within 0.8 A.
 
     Parameters
     ----------
@@ -131,13 +137,11 @@ def surface_score(
         All columns.
     surface : (m,) array of bool
         Which of them are of the surface.
-    reach : float
-        How far a column that was found may be from the true one [A].
     """
-    pairs = match(found, true, reach=reach)
+    pairs = match(found, true)
     hits = int(surface[pairs.true].sum())
     if not len(found):
         return Score(0, 0, int(surface.sum()))
     distance, nearest = cKDTree(true).query(found)
-    elsewhere = (distance <= reach) & ~surface[nearest]
+    elsewhere = (distance <= REACH) & ~surface[nearest]
     return Score(hits, int((~elsewhere).sum()), int(surface.sum()))

@@ -2,37 +2,29 @@
 
 A denoised image is a claim, and the counts are the evidence. The published map scores each blob of
 the denoised image by the likelihood of the counts under it [1]_; it has no scale, and the electrons
-that made the blob judge it, too. `judge` asks the same of electrons that had no part in the
-choice, and gives a probability.
+that made the blob judge it, too. `ratio_test` asks the same of electrons that had no part in the
+choice, and gives a probability; `supported` asks it of all atoms of a picture at once.
 
 .. [1] J. L. Vincent et al., Microsc. Microanal. 27 (2021) 1431.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from skimage.feature import blob_log
-from torch import Tensor
 
-from insitu import InputError
+from insitu import InputError, checks
+from insitu.counting.detector import Detector, moments
 from insitu.counting.poisson import Poisson
 
 Array = NDArray[np.float64]
-
-
-class Detector(Protocol):
-    """What is asked of a detector here."""
-
-    def log_prob(self, counts: Tensor, intensity: Tensor) -> Tensor:
-        """Log-likelihood of each count [nat]."""
-
-    def table(self, means: ArrayLike, largest: int) -> Array:
-        """P(k | m), shape (means, largest + 1)."""
+RADIUS = 0.6  # of the disc in which electrons are counted [A]
+RING = (1.2, 1.9)  # radii between which its background is taken [A]
+EDGE = 2.2  # nearer to the edge an atom is not tested [A]
 
 
 class Blobs(NamedTuple):
@@ -48,17 +40,16 @@ def published_map(
     counts: ArrayLike,
     denoised: ArrayLike,
     vacuum: float,
-    detector: Detector | None = None,
     *,
-    sigmas: tuple[float, float] = (2.0, 8.0),
+    sigmas: tuple[float, float],
     threshold: float = 0.05,
 ) -> Blobs:
-    """The likelihood map as it was published.
+    """The likelihood map as it was published, for Poisson's detector.
 
     Blobs are found in the denoised image by the Laplacian of a Gaussian, r = sqrt(2) sigma. With
     m_b the mean of the denoised image over a blob and m_vac that of vacuum, the score is the mean
-    over the blob of log P(y | m_b) - log P(y | m_vac), of the noisy counts y. For Poisson's
-    detector that is ybar log(m_b / m_vac) - (m_b - m_vac).
+    over the blob of log P(y | m_b) - log P(y | m_vac), of the noisy counts y:
+    ybar log(m_b / m_vac) - (m_b - m_vac).
 
     Parameters
     ----------
@@ -66,28 +57,29 @@ def published_map(
         Of one frame [e-/px].
     vacuum : float
         Mean count of vacuum [e-/px].
-    detector : Detector, optional
-        Poisson's by default.
     sigmas : (float, float)
         Range of blob sizes [px].
     threshold : float
         Least strength of a blob, relative to the vacuum.
     """
-    y, image = _alike(counts, denoised)
-    if not vacuum > 0:
-        raise InputError(f"vacuum: got {vacuum:g}, allowed is a positive number of electrons")
+    y, image = np.asarray(counts, np.float64), np.asarray(denoised, np.float64)
+    if y.ndim != 2 or y.shape != image.shape:
+        raise InputError(
+            f"counts, denoised: expected two images of one shape, got {y.shape} and {image.shape}"
+        )
+    checks.positive("vacuum", vacuum, "electrons")
     found = blob_log(
         image / vacuum, min_sigma=sigmas[0], max_sigma=sigmas[1], num_sigma=8, threshold=threshold
     )
     positions, radius = found[:, :2], np.sqrt(2) * found[:, 2]
-    window, mask = _discs(positions, radius, y.shape)
-    inside = mask.sum((1, 2))
-    intensity = (image[window] * mask).sum((1, 2)) / inside
-    ratio = _log_ratio(y[window], intensity[:, None, None], vacuum, detector or Poisson())
-    return Blobs(positions, radius, intensity, (ratio * mask).sum((1, 2)) / inside)
+    (claimed, pixels), (electrons, _) = (disc_sums(v, positions, radius) for v in (image, y))
+    intensity = claimed / pixels
+    rise = np.log(np.maximum(intensity, 1e-6) / vacuum)
+    score = electrons / pixels * rise - (intensity - vacuum)
+    return Blobs(positions, radius, intensity, score)
 
 
-class Verdicts(NamedTuple):
+class RatioTest(NamedTuple):
     """What the counts say of each candidate."""
 
     electrons: Array  # (n,) counted in the disc, in all frames
@@ -98,7 +90,7 @@ class Verdicts(NamedTuple):
     error: Array  # (n,) its standard deviation
 
 
-def judge(
+def ratio_test(
     counts: ArrayLike,
     positions: ArrayLike,
     radius: float,
@@ -109,7 +101,7 @@ def judge(
     absent_error: ArrayLike = 0.0,
     dark: bool = False,
     generator: np.random.Generator | None = None,
-) -> Verdicts:
+) -> RatioTest:
     """Test whether there is more than the background at candidates.
 
     For a detector of the exponential family, P(k | m) = w_k theta^k / (k! Z), the log-likelihood
@@ -144,7 +136,17 @@ def judge(
     Raises
     ------
     InputError
-        If a candidate lies outside, or an intensity is not positive.
+        If a candidate lies outside, an intensity is not positive, or a count is NaN.
+
+    Examples
+    --------
+    One disc holds what the vacuum gives, the other half as much again:
+
+    >>> counts = np.full((10, 40, 40), 0.4)
+    >>> counts[:, 20:] = 0.6
+    >>> found = ratio_test(counts, [[10, 20], [30, 20]], 4, present=0.6, absent=0.4)
+    >>> found.electrons.round(), found.p_value < 0.001
+    (array([196., 294.]), array([False,  True]))
     """
     frames = np.asarray(counts)
     if frames.ndim not in (2, 3):
@@ -158,27 +160,26 @@ def judge(
         np.broadcast_to(np.asarray(v, np.float64), len(where))
         for v in (present, absent, absent_error)
     )
-    if not np.isfinite(total).all():
-        raise InputError("counts: some are NaN or infinite; replace or crop them")
+    checks.finite("counts", total)
     if not len(where):
-        return Verdicts(*(np.zeros(0) for _ in Verdicts._fields))
+        return RatioTest(*(np.zeros(0) for _ in RatioTest._fields))
     if not (np.all(with_atom > 0) and np.all(without > 0)):
         raise InputError("present, absent: expected counts must be positive")
     detector = detector or Poisson()
-    window, mask = _discs(where, np.full(len(where), float(radius)), total.shape)
-    electrons = (total[window] * mask).sum((1, 2))
-    pixels = mask.sum((1, 2)) * float(number)
+    electrons, pixels = disc_sums(total, where, radius)
+    pixels = pixels * float(number)
     upper = _tail(detector, electrons, pixels, without, doubt)
     above = _tail(detector, electrons + 1, pixels, without, doubt)
     tie = upper - above
     share = 1.0 if generator is None else generator.random(len(where))
     p_value = 1 - upper + share * tie if dark else above + share * tie
-    theta = [_log_theta(detector, m) for m in (with_atom, without)]
-    partition = [_log_partition(detector, m) for m in (with_atom, without)]
+    # log theta = log P(1) / P(0) and log Z = -log P(0), each up to one and the same constant
+    log_p = np.log(np.stack([detector.table(m, 1) for m in (with_atom, without)]))
+    theta, partition = log_p[:, :, 1] - log_p[:, :, 0], -log_p[:, :, 0]
     ratio = electrons * (theta[0] - theta[1]) - pixels * (partition[0] - partition[1])
     intensity = electrons / np.maximum(pixels, 1)
-    _, variance, _ = cumulants(detector, np.maximum(intensity, 1e-6))
-    return Verdicts(
+    variance = moments(detector, np.maximum(intensity, 1e-6)).variance
+    return RatioTest(
         electrons,
         pixels * without,
         ratio,
@@ -186,6 +187,66 @@ def judge(
         intensity,
         np.sqrt(variance / np.maximum(pixels, 1)),
     )
+
+
+def supported(
+    counts: ArrayLike,
+    picture: ArrayLike,
+    positions: ArrayLike,
+    pixel_size: float,
+    vacuum: NDArray[np.bool_] | tuple[slice, slice],
+    detector: Detector | None = None,
+    *,
+    rate: float = 0.05,
+) -> tuple[NDArray[np.bool_], RatioTest]:
+    """Which atoms of a denoised picture the electrons support.
+
+    A claim is supported if it is among the `discoveries` at this rate *and* the counts are
+    likelier with the intensity that the picture shows than with the background, which is taken
+    from a ring around it. The picture is first brought to the level that the counts have in
+    vacuum, because one that is too dark would have all of its claims supported.
+
+    Parameters
+    ----------
+    counts : (t, y, x) array
+        Electrons that had no part in the choice of the places, nor in the picture.
+    picture : (y, x) array
+        Denoised [any unit].
+    positions : (n, 2) array
+        y and x of the atoms that it shows [px].
+    pixel_size : float
+        [A].
+    vacuum : (y, x) array of bool, or (slice, slice)
+        Where there is no specimen.
+    detector : Detector, optional
+        Poisson's by default.
+    rate : float
+        Of false ones among the claims that are called supported.
+    """
+    frames, image = np.asarray(counts), np.asarray(picture)
+    # by the median, which claims in the vacuum do not move
+    image = image * frames.mean(0)[vacuum].mean() / np.median(image[vacuum])
+    where = np.asarray(positions, np.float64).reshape(-1, 2)
+    absent, doubt = background(image, where, RING[0] / pixel_size, RING[1] / pixel_size)
+    claimed, pixels = disc_sums(image, where, RADIUS / pixel_size)
+    found = ratio_test(
+        frames,
+        where,
+        RADIUS / pixel_size,
+        np.maximum(claimed / pixels, 1e-3),
+        np.maximum(absent, 1e-3),
+        detector,
+        absent_error=doubt,
+    )
+    return discoveries(found.p_value, rate) & (found.ratio > 0), found
+
+
+def disc_sums(image: ArrayLike, positions: ArrayLike, radius: ArrayLike) -> tuple[Array, Array]:
+    """Sum of an image over discs around positions, and the pixels in each; radius in pixels."""
+    values = np.asarray(image, np.float64)
+    where = np.asarray(positions, np.float64).reshape(-1, 2)
+    window, mask = _discs(where, np.broadcast_to(np.asarray(radius, float), len(where)), values)
+    return (values[window] * mask).sum((1, 2)), mask.sum((1, 2))
 
 
 def background(
@@ -197,9 +258,9 @@ def background(
     """
     values = np.asarray(image, np.float64)
     where = np.asarray(positions, np.float64).reshape(-1, 2)
-    window, disc = _discs(where, np.full(len(where), outer), values.shape)
-    hole = _within(window, where, np.full(len(where), inner))
-    ring = disc & ~hole
+    window, disc = _discs(where, np.full(len(where), outer), values)
+    y, x = (indices - where[:, k, None, None] for k, indices in enumerate(window))
+    ring = disc & (np.hypot(y, x) > inner)
     cut = np.where(ring, values[window], np.nan)
     median = np.nanmedian(cut, axis=(1, 2))
     spread = np.nanstd(cut, axis=(1, 2)) / np.sqrt(np.maximum(ring.sum((1, 2)), 1))
@@ -210,62 +271,39 @@ def discoveries(p_values: ArrayLike, rate: float = 0.05) -> NDArray[np.bool_]:
     """Which candidates are claimed if at most `rate` of the claims may be false [1]_.
 
     .. [1] Y. Benjamini, Y. Hochberg, J. R. Stat. Soc. B 57 (1995) 289.
+
+    Examples
+    --------
+    >>> discoveries([0.001, 0.02, 0.6, 0.9])
+    array([ True,  True, False, False])
     """
     p = np.asarray(p_values, np.float64)
     return np.asarray(stats.false_discovery_control(p) <= rate) if p.size else np.zeros(0, bool)
 
 
-def d_prime(
-    absent: float, present: float, pixels: int, frames: int = 1, detector: Detector | None = None
-) -> float:
-    """Shift of the sum of counts by an atom, in standard deviations without one.
+def d_prime(absent: float, present: float, pixels: int, frames: int = 1) -> float:
+    """Shift of the sum of Poisson's counts by an atom, in standard deviations without one.
 
-    d' = (m_1 - m_0) sqrt(N / v(m_0)), v being the variance of a count: m_0 for Poisson's.
+    d' = (m_1 - m_0) sqrt(N / m_0).
     """
-    _, variance, _ = cumulants(detector or Poisson(), np.array([absent]))
-    return float((present - absent) * np.sqrt(pixels * frames / variance[0]))
+    return float((present - absent) * np.sqrt(pixels * frames / absent))
 
 
-def power(
-    absent: float,
-    present: float,
-    pixels: int,
-    rate: float,
-    frames: int = 1,
-    detector: Detector | None = None,
-) -> float:
-    """Probability that an atom has a p-value below `rate`, ties being spread.
+def power(absent: float, present: float, pixels: int, rate: float, frames: int = 1) -> float:
+    """Probability that an atom has a p-value below `rate`, ties being spread; Poisson's detector.
 
     With many electrons it is Phi(d' - z), z being the normal quantile of 1 - rate.
     """
-    detector = detector or Poisson()
-    n = np.array([float(pixels * frames)])
-    _, variance, _ = cumulants(detector, np.array([absent, present]))
-    top = n[0] * max(absent, present) + 10 * np.sqrt(n[0] * variance.max()) + 10
-    k = np.arange(int(top) + 2, dtype=np.float64)
-    many, sure = np.full(len(k), n[0]), np.zeros(len(k))
-    without, with_atom = (
-        _tail(detector, k, many, np.full(len(k), m), sure) for m in (absent, present)
-    )
-    first = int(np.argmax(without <= rate))  # as many or more electrons pass for certain
-    answer = with_atom[first]
+    without, with_atom = (pixels * frames * m for m in (absent, present))
+    top = max(without, with_atom)
+    k = np.arange(int(top + 10 * np.sqrt(top) + 10) + 2, dtype=np.float64)
+    false, true = (stats.poisson.sf(k - 1, mean) for mean in (without, with_atom))
+    first = int(np.argmax(false <= rate))  # as many or more electrons pass for certain
+    answer = true[first]
     if first:
-        tie = (rate - without[first]) / (without[first - 1] - without[first])
-        answer += tie * (with_atom[first - 1] - with_atom[first])
+        tie = (rate - false[first]) / (false[first - 1] - false[first])
+        answer += tie * (true[first - 1] - true[first])
     return float(answer)
-
-
-def cumulants(detector: Detector, means: ArrayLike) -> tuple[Array, Array, Array]:
-    """Mean, variance and third central moment of a count, each of the shape of `means`."""
-    m = np.atleast_1d(np.asarray(means, np.float64))
-    top = float(m.max(initial=0.0))
-    k = np.arange(int(top + 12 * np.sqrt(top + 1)) + 2, dtype=np.float64)
-    p = detector.table(m.ravel(), len(k) - 1)
-    k = k[: p.shape[1]]
-    first = p @ k
-    away = k - first[:, None]
-    moments = first, (p * away**2).sum(1), (p * away**3).sum(1)
-    return tuple(value.reshape(m.shape) for value in moments)  # type: ignore[return-value]
 
 
 def _tail(detector: Detector, electrons: Array, pixels: Array, mean: Array, doubt: Array) -> Array:
@@ -276,7 +314,7 @@ def _tail(detector: Detector, electrons: Array, pixels: Array, mean: Array, doub
     answer[exact] = stats.poisson.sf(electrons[exact] - 1, (pixels * mean)[exact])
     rest = ~exact
     if rest.any():
-        _, second, third = cumulants(detector, mean[rest])
+        _, second, third = moments(detector, mean[rest])
         n = pixels[rest]
         variance = n * second + (n * doubt[rest]) ** 2
         skewness = n * third / variance**1.5
@@ -286,33 +324,11 @@ def _tail(detector: Detector, electrons: Array, pixels: Array, mean: Array, doub
     return answer
 
 
-def _log_theta(detector: Detector, mean: Array) -> Array:
-    """Log theta of P(k | m) = w_k theta^k / (k! Z), up to a constant: log P(1) / P(0)."""
-    p = detector.table(mean, 1)
-    return np.asarray(np.log(p[:, 1] / p[:, 0]))
-
-
-def _log_partition(detector: Detector, mean: Array) -> Array:
-    """Log Z, up to the same constant: - log P(0)."""
-    return np.asarray(-np.log(detector.table(mean, 1)[:, 0]))
-
-
-def _log_ratio(counts: Array, present: Array, absent: float, detector: Detector) -> Array:
-    def log_prob(mean: Any) -> Array:
-        whole = np.broadcast_to(np.asarray(mean, np.float32), counts.shape)
-        values = detector.log_prob(
-            torch.from_numpy(np.ascontiguousarray(counts, np.float32)),
-            torch.from_numpy(np.ascontiguousarray(whole)).clamp(min=1e-6),
-        )
-        return values.double().numpy()
-
-    return log_prob(present) - log_prob(absent)
-
-
 def _discs(
-    positions: Array, radius: Array, shape: tuple[int, ...]
+    positions: Array, radius: Array, image: Array
 ) -> tuple[tuple[NDArray[np.intp], NDArray[np.intp]], NDArray[np.bool_]]:
     """Indices (n, w, w) of windows around positions, and which of their pixels are in the disc."""
+    shape = image.shape
     reach = int(np.ceil(radius.max())) if len(radius) else 0
     steps = np.arange(-reach, reach + 1)
     rows, columns = (np.rint(positions[:, k]).astype(int)[:, None] + steps for k in (0, 1))
@@ -324,17 +340,3 @@ def _discs(
     )
     distance = np.hypot(y - positions[:, 0, None, None], x - positions[:, 1, None, None])
     return window, valid & (distance <= radius[:, None, None])
-
-
-def _within(window: tuple[Any, Any], positions: Array, radius: Array) -> NDArray[np.bool_]:
-    y, x = (w - positions[:, k, None, None] for k, w in enumerate(window))
-    return np.asarray(np.hypot(y, x) <= radius[:, None, None])
-
-
-def _alike(counts: ArrayLike, denoised: ArrayLike) -> tuple[Array, Array]:
-    y, image = np.asarray(counts, np.float64), np.asarray(denoised, np.float64)
-    if y.ndim != 2 or y.shape != image.shape:
-        raise InputError(
-            f"counts, denoised: expected two images of one shape, got {y.shape} and {image.shape}"
-        )
-    return y, image

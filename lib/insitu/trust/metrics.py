@@ -22,6 +22,12 @@ def psnr(image: Image, truth: Image, *, peak: float = 1.0) -> float:
         In the same unit.
     peak : float
         By convention; it has to be told with the number.
+
+    Examples
+    --------
+    >>> truth = np.zeros((4, 4))
+    >>> round(psnr(truth + 0.1, truth), 6)
+    20.0
     """
     _alike(image, truth)
     error = float(np.mean((np.asarray(image, np.float64) - truth) ** 2))
@@ -46,13 +52,13 @@ def ssim(image: Image, truth: Image, *, peak: float = 1.0) -> float:
 
 
 def profile(
-    image: Image, start: tuple[float, float], end: tuple[float, float], width: int = 10
+    image: Image, start: tuple[float, float], end: tuple[float, float]
 ) -> NDArray[np.float64]:
-    """Mean over `width` pixels along a line from start to end, both (y, x) in pixels."""
+    """Mean across 10 pixels, along a line from start to end, both (y, x) in pixels."""
     from skimage.measure import profile_line
 
     values: NDArray[np.float64] = profile_line(
-        np.asarray(image, np.float64), start, end, linewidth=width, mode="reflect", order=1
+        np.asarray(image, np.float64), start, end, linewidth=10, mode="reflect", order=1
     )
     return values
 

@@ -14,7 +14,7 @@ once, of the mean.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,14 +22,19 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from insitu import InputError
-from insitu.trust.averaging import CountModel, frames_of
+from insitu.counting.detector import Detector, moments
+from insitu.trust.averaging import movie_pair
 
 Array = NDArray[np.float64]
 BLOCK = (4, 16, 16)  # frames, rows, columns that are drawn together by the bootstrap
+DRAWS = 400
+LEVEL = 0.95  # of the intervals
+OFFSETS = (4, 3, 5)  # frames away, which the networks of this book do not see
+RINGS = 40
 
 
-class Error(NamedTuple):
-    """A mean squared error and its interval [e-^2]."""
+class Estimate(NamedTuple):
+    """A mean squared error and its interval of 95 % [e-^2]."""
 
     mse: float
     low: float
@@ -43,84 +48,91 @@ class Error(NamedTuple):
         return self.low <= float(value) <= self.high  # type: ignore[arg-type]
 
 
-def averaged(
-    values: ArrayLike,
-    *,
-    block: tuple[int, int, int] = BLOCK,
-    draws: int = 400,
-    level: float = 0.95,
-    seed: int = 0,
-) -> Error:
+def bootstrap_mean(values: ArrayLike, *, seed: int = 0) -> Estimate:
     """Mean of values (t, y, x), with an interval by bootstrap over blocks.
 
-    Neighbouring values are related, so that whole blocks are drawn, with replacement.
+    Neighbouring values are related, so that whole blocks are drawn, with replacement. Of a
+    single block nothing is known of its spread, and the interval is infinite.
     """
     v = np.asarray(values, np.float64)
-    starts = [np.arange(0, n, b) for n, b in zip(v.shape, block, strict=True)]
+    starts = [np.arange(0, n, b) for n, b in zip(v.shape, BLOCK, strict=True)]
     sums, sizes = v, np.ones(v.shape)
     for axis, start in enumerate(starts):
         sums, sizes = (np.add.reduceat(part, start, axis) for part in (sums, sizes))
     total, size = sums.ravel(), sizes.ravel()
+    mean, n = float(v.mean()), len(total)
+    if n == 1:
+        return Estimate(mean, float("-inf"), float("inf"))
     rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(len(total), np.full(len(total), 1 / len(total)), size=draws)
+    drawn = rng.multinomial(n, np.full(n, 1 / n), size=DRAWS)
     means = (drawn @ total) / (drawn @ size)
-    mean = float(v.mean())
-    n = max(2, len(total))  # few blocks: their spread is known no better than Student says
-    tails = np.array([(1 - level) / 2, (1 + level) / 2])
+    tails = np.array([(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    # few blocks: their spread is known no better than Student says
     stretch = np.sqrt(n / (n - 1)) * stats.t.ppf(tails[1], n - 1) / stats.norm.ppf(tails[1])
     low, high = mean + stretch * (np.quantile(means, tails) - mean)
-    return Error(mean, float(low), float(high))
+    return Estimate(mean, float(low), float(high))
 
 
 def from_copies(
-    prediction: ArrayLike, a: ArrayLike, b: ArrayLike, c: ArrayLike, **options: Any
-) -> Error:
+    prediction: ArrayLike, a: ArrayLike, b: ArrayLike, c: ArrayLike, *, seed: int = 0
+) -> Estimate:
     """From three noisy copies of the same signal, none of which the prediction has seen.
 
     Unbiased if the three are recordings of one and the same thing, their noise independent of
     each other and of the prediction, with mean zero and one variance.
     """
-    f, first = frames_of(prediction, a)
-    second, third = frames_of(b, c)
-    return averaged((first - f) ** 2 - (second - third) ** 2 / 2, **options)
+    f, first = movie_pair(prediction, a)
+    second, third = movie_pair(b, c)
+    return bootstrap_mean((first - f) ** 2 - (second - third) ** 2 / 2, seed=seed)
 
 
-def from_other_frames(
-    prediction: ArrayLike, raw: ArrayLike, offsets: Sequence[int] = (4, 3, 5), **options: Any
-) -> Error:
-    """From other frames of the movie, as if nothing had moved.
+def from_other_frames(prediction: ArrayLike, raw: ArrayLike, *, seed: int = 0) -> Estimate:
+    """From the frames 3, 4 and 5 later, as if nothing had moved.
 
-    Off where something did move, and kind to whoever shows only what is steady. The offsets must
-    be of frames that the prediction of a frame has not seen; the networks of this book leave 3, 4
-    and 5 out, but a wide average in time has seen them.
+    Off where something did move, and kind to whoever shows only what is steady. The networks of
+    this book leave these frames out, but a wide average in time has seen them.
     """
-    f, y = frames_of(prediction, raw)
-    reach = max(abs(o) for o in offsets)
+    f, y = movie_pair(prediction, raw)
+    reach = max(OFFSETS)
     if len(y) <= 2 * reach:
         raise InputError(f"raw: {len(y)} frames are too few for copies {reach} frames away")
     inner = np.arange(reach, len(y) - reach)
-    a, b, c = (y[inner + o] for o in offsets)
-    return from_copies(f[inner], a, b, c, **options)
+    a, b, c = (y[inner + o] for o in OFFSETS)
+    return from_copies(f[inner], a, b, c, seed=seed)
 
 
 def from_own_count(
-    prediction: ArrayLike, raw: ArrayLike, *, detector: CountModel | None = None, **options: Any
-) -> Error:
+    prediction: ArrayLike, raw: ArrayLike, *, detector: Detector | None = None, seed: int = 0
+) -> Estimate:
     """From the counts themselves, of which a *blind* prediction has not seen its own.
 
     mean[(y - f)^2 - g(y)], the mean of g(y) being the variance of y: y itself for Poisson's
     noise, else `noise_of_counts`. Far too small, even negative, if the prediction has seen y.
+
+    Raises
+    ------
+    InputError
+        If the movies are not of one shape, hold NaN, or a detector is given and `raw` holds
+        values that are no counts.
+
+    Examples
+    --------
+    A prediction that is 0.1 e-/px too bright has the mean squared error 0.01:
+
+    >>> counts = np.random.default_rng(0).poisson(0.5, (40, 64, 64))
+    >>> 0.01 in from_own_count(np.full(counts.shape, 0.6), counts)
+    True
     """
-    f, y = frames_of(prediction, raw)
+    f, y = movie_pair(prediction, raw)
     noise = y
     if detector is not None:
         if (y < 0).any() or (y != np.rint(y)).any():
             raise InputError("raw: values are no counts, so that a detector says nothing of them")
         noise = noise_of_counts(detector, float(f.max()), int(y.max()))[y.astype(np.int64)]
-    return averaged((y - f) ** 2 - noise, **options)
+    return bootstrap_mean((y - f) ** 2 - noise, seed=seed)
 
 
-def noise_of_counts(detector: CountModel, brightest: float, largest: int) -> Array:
+def noise_of_counts(detector: Detector, brightest: float, largest: int) -> Array:
     """Estimate the variance of a count from the count: g(k) with sum_k P(k | m) g(k) = v(m).
 
     Solved by least squares for means up to `brightest`, as near to a multiple of k as it can
@@ -130,8 +142,7 @@ def noise_of_counts(detector: CountModel, brightest: float, largest: int) -> Arr
     k = np.arange(max(largest, int(means[-1] + 8 * np.sqrt(means[-1] + 1))) + 1, dtype=np.float64)
     p = detector.table(means, len(k) - 1)
     p = np.pad(p, ((0, 0), (0, len(k) - p.shape[1])))
-    first = p @ k
-    variance = p @ k**2 - first**2
+    first, variance, _ = moments(detector, means)
     slope = float((variance / first).mean())
     more, *_ = np.linalg.lstsq(p, variance - slope * first, rcond=1e-4)
     return np.asarray(slope * k + more)
@@ -143,8 +154,7 @@ def from_thinning(
     *,
     share: float = 0.9,
     seed: int = 0,
-    **options: Any,
-) -> Error:
+) -> Estimate:
     """From electrons that are put aside at random, and judge what is made of the others.
 
     Each electron is kept with the probability `share`. For Poisson's noise both parts are
@@ -168,12 +178,10 @@ def from_thinning(
     kept = np.random.default_rng(seed).binomial(y.astype(np.int64), share)
     put_aside = (y - kept) / (1 - share)
     f = np.asarray(denoise(kept), np.float64) / share
-    return averaged((put_aside - f) ** 2 - put_aside / (1 - share), **options)
+    return bootstrap_mean((put_aside - f) ** 2 - put_aside / (1 - share))
 
 
-def from_blocks(
-    raw: ArrayLike, denoise: Callable[[NDArray[Any]], ArrayLike], **options: Any
-) -> Error:
+def from_blocks(raw: ArrayLike, denoise: Callable[[NDArray[Any]], ArrayLike]) -> Estimate:
     """From the four pixels of blocks of 2 x 2, as if their signals were equal.
 
     Denoises the movie of the upper left pixels alone, and so judges the denoiser at another
@@ -182,10 +190,10 @@ def from_blocks(
     y = np.asarray(raw)
     y = y[:, : y.shape[1] // 2 * 2, : y.shape[2] // 2 * 2]
     f = denoise(y[:, ::2, ::2])
-    return from_copies(f, y[:, 1::2, 1::2], y[:, ::2, 1::2], y[:, 1::2, ::2], **options)
+    return from_copies(f, y[:, 1::2, 1::2], y[:, ::2, 1::2], y[:, 1::2, ::2])
 
 
-def ring_correlation(first: ArrayLike, second: ArrayLike, bins: int = 40) -> tuple[Array, Array]:
+def ring_correlation(first: ArrayLike, second: ArrayLike) -> tuple[Array, Array]:
     """Fourier ring correlation of two images: spatial frequency [1/px], correlation.
 
     In a Hann window, so that what the edges cut off does not leak into all rings. A denoiser that
@@ -197,14 +205,14 @@ def ring_correlation(first: ArrayLike, second: ArrayLike, bins: int = 40) -> tup
     window = np.hanning(one.shape[0])[:, None] * np.hanning(one.shape[1])
     a, b = (np.fft.fft2((v - v.mean()) * window) for v in (one, two))
     radius = np.hypot(np.fft.fftfreq(a.shape[0])[:, None], np.fft.fftfreq(a.shape[1]))
-    edges = np.linspace(0, 0.5, bins + 1)
+    edges = np.linspace(0, 0.5, RINGS + 1)
     ring = np.digitize(radius.ravel(), edges) - 1
-    inside = ring < bins
+    inside = ring < RINGS
 
-    def summed(values: Array) -> Array:
-        sums = np.bincount(ring[inside], values.ravel()[inside], minlength=bins)
+    def ring_sums(values: Array) -> Array:
+        sums = np.bincount(ring[inside], values.ravel()[inside], minlength=RINGS)
         return np.asarray(sums, np.float64)
 
-    cross = summed((a * b.conj()).real)
-    norm = np.sqrt(summed(np.abs(a) ** 2) * summed(np.abs(b) ** 2))
+    cross = ring_sums((a * b.conj()).real)
+    norm = np.sqrt(ring_sums(np.abs(a) ** 2) * ring_sums(np.abs(b) ** 2))
     return 0.5 * (edges[1:] + edges[:-1]), cross / np.maximum(norm, 1e-30)

@@ -1,9 +1,4 @@
-"""What the book does, done to a file of your own: called by the commands and by the chapters.
-
-`denoise`, `judge` and `reconstruct` check everything before any work, show progress, go on where
-an earlier run was killed, and write into a folder that is locked meanwhile: `results.json`, numbers
-by name, `report.html`, one file that opens offline, and what each names.
-"""
+"""Numbers and pictures of a run, as JSON and as one page that opens offline."""
 
 from __future__ import annotations
 
@@ -27,7 +22,7 @@ _STYLE = (
 )
 
 
-def _finish(
+def write_report(
     results: ResultsFolder,
     title: str,
     numbers: Mapping[str, float],
@@ -35,6 +30,7 @@ def _finish(
     text: Sequence[str] = (),
     table: Sequence[Mapping[str, Any]] = (),
     pictures: Mapping[str, ArrayLike] | None = None,
+    maps: Mapping[str, ArrayLike] | None = None,
 ) -> None:
     """Write results.json and report.html.
 
@@ -52,13 +48,16 @@ def _finish(
         Rows with the same keys.
     pictures : mapping
         Caption and (y, x) array; all have the same grey levels.
+    maps : mapping
+        Others, each with grey levels of its own, or (y, x, 3) of colours.
     """
     bad = [key for key, value in numbers.items() if not math.isfinite(value)]
     if bad:
         raise ValueError(f"results that are no finite numbers: {', '.join(bad)}")
     results.write_json("results.json", {key: float(value) for key, value in numbers.items()})
     parts = [f"<h1>{html.escape(title)}</h1>", *(f"<p>{html.escape(t)}</p>" for t in text)]
-    parts += _pictures(pictures or {})
+    for group in (pictures or {}, *({caption: image} for caption, image in (maps or {}).items())):
+        parts += _pictures(group)
     parts.append(_table(table))
     parts.append(_table([{"number": k, "value": f"{v:.6g}"} for k, v in numbers.items()]))
     page = (
@@ -88,7 +87,8 @@ def _pictures(pictures: Mapping[str, ArrayLike]) -> list[str]:
     low, high = float(values.min()), float(np.percentile(values, 99.5))
     drawn = []
     for caption, image in arrays.items():
-        grey = np.clip((image - low) / max(high - low, 1e-12), 0, 1) * 255
+        coloured = image.ndim == 3
+        grey = image if coloured else np.clip((image - low) / max(high - low, 1e-12), 0, 1) * 255
         stream = io.BytesIO()
         Image.fromarray(grey.astype(np.uint8)).save(stream, "PNG", optimize=True)
         source = base64.b64encode(stream.getvalue()).decode()

@@ -6,23 +6,20 @@ import torch
 
 from insitu import InputError
 from insitu.counting.poisson import Poisson
-from insitu.denoise import blindspot, losses
-from insitu.denoise.binning import Binned
+from insitu.denoise import blocks, movies
+from insitu.denoise.binning import BinnedMovie
 from insitu.denoise.blind_networks import UDVD, BlindVideoUNet
+from insitu.denoise.movies import MovieDenoiser
 from insitu.denoise.surroundings import FAR, FIVE, Surroundings, weighted
+from insitu.denoise.unsupervised import MovieSettings, learn_movie
 from insitu.learning import checkpoints
-from insitu.learning.training import Settings
 
+PIXEL = 0.2  # not binned
 SMALL = replace(FAR, windows=(8, 16))
-QUICK = Settings(
-    steps=6,
-    optimiser="muon",
-    learning_rate=2e-3,
-    warm_up=2,
-    average=0.9,
-    validate_every=3,
-    save_every=2,
+QUICK = MovieSettings(
+    steps=6, warm_up=2, average=0.9, validate_every=3, save_every=2, batch=2, side=32
 )
+OPTIONS = {"channels": 4, "levels": 1, "reach": 4}
 
 
 def movie(frames=24, rows=37, columns=53, seed=0, mean=0.6):
@@ -32,18 +29,9 @@ def movie(frames=24, rows=37, columns=53, seed=0, mean=0.6):
     return np.random.default_rng(seed).poisson(clean).astype(np.uint8), clean.astype(np.float32)
 
 
-def network(surroundings, blind=1, seed=0, channels=4):
-    return checkpoints.seeded(
-        BlindVideoUNet,
-        seed,
-        others=surroundings.others,
-        own=surroundings.filtered_own,
-        averaged=surroundings.averaged,
-        channels=channels,
-        levels=1,
-        blind=blind,
-        reach=4,
-    )
+def network(surroundings, blind=1, seed=0):
+    make = BlindVideoUNet.for_surroundings
+    return checkpoints.seeded(make, seed, shown=surroundings, blind=blind, **OPTIONS)
 
 
 @pytest.mark.parametrize("blind", [1, 3])
@@ -55,12 +43,8 @@ def test_a_count_never_reaches_its_own_prediction(blind, place):
     other = counts.copy()
     other[t, y, x] += 9
     shown = replace(SMALL, blind=blind)
-    before, after = (
-        blindspot.denoise(
-            values, network(shown, blind), shown, mean=0.6, frames=[t], progress=False
-        )[0]
-        for values in (counts, other)
-    )
+    denoiser = MovieDenoiser(network(shown, blind), shown, mean=0.6)
+    before, after = (denoiser(values, PIXEL, [t])[0] for values in (counts, other))
     half = blind // 2
     box = (slice(max(0, y - half), y + half + 1), slice(max(0, x - half), x + half + 1))
     assert before[y, x] == after[y, x]
@@ -126,26 +110,9 @@ def test_weights_go_to_the_prediction_that_is_right():
 
 def test_learns_from_one_movie_and_tells_without_truth():
     counts, clean = movie(24, 48, 48)
-    blocks = blindspot.cut(counts, SMALL, held=0.2)
-    settings = Settings(
-        steps=40,
-        optimiser="muon",
-        learning_rate=2e-3,
-        warm_up=5,
-        average=0.9,
-        validate_every=20,
-        save_every=100,
-    )
-    result = blindspot.learn(
-        network(SMALL, channels=8),
-        blocks,
-        settings,
-        batch=4,
-        side=32,
-        measure=losses.surprise(Poisson()),
-        progress=False,
-    )
-    answer = blindspot.denoise(counts, result.network, SMALL, mean=blocks.mean, progress=False)
+    settings = replace(QUICK, steps=40, warm_up=5, validate_every=20, save_every=100, batch=4)
+    denoiser, _ = learn_movie(counts, PIXEL, settings, options=OPTIONS | {"channels": 8})
+    answer = denoiser(counts, PIXEL)
     error = ((answer - clean) ** 2).mean()
     five = np.stack([counts[max(0, t - 2) : t + 3].mean(0) for t in range(24)])
     assert error < 0.2 * ((five - clean) ** 2).mean()
@@ -153,45 +120,27 @@ def test_learns_from_one_movie_and_tells_without_truth():
     assert answer.dtype == np.float32
 
 
-@pytest.mark.parametrize("measure", [losses.squares, losses.surprise(Poisson())])
-def test_killed_and_resumed_gives_the_same_bits(tmp_path, measure):
+@pytest.mark.parametrize("squares", [True, False])
+def test_killed_and_resumed_gives_the_same_bits(tmp_path, monkeypatch, squares):
     counts, _ = movie(8, 32, 32)
-    blocks = blindspot.cut(counts, SMALL)
-    whole = blindspot.learn(
-        network(SMALL), blocks, QUICK, measure=measure, batch=2, side=32, progress=False
-    )
-    calls = []
-
-    def dies(counts, expected):
-        calls.append(1)
-        if len(calls) == 5 and torch.is_grad_enabled():
-            raise KeyboardInterrupt
-        return measure(counts, expected)
-
+    settings = replace(QUICK, squares=squares)
+    _, whole = learn_movie(counts, PIXEL, settings, options=OPTIONS)
     path = tmp_path / "state.safetensors"
+    numbers = []
+    make = blocks.Blocks.batch
+
+    def dies(self, number, *given):
+        numbers.append(number)
+        if numbers == [0, 1, 2, 3]:
+            raise KeyboardInterrupt
+        return make(self, number, *given)
+
+    monkeypatch.setattr(blocks.Blocks, "batch", dies)
     with pytest.raises(KeyboardInterrupt):
-        blindspot.learn(
-            network(SMALL),
-            blocks,
-            replace(QUICK, validate_every=6),
-            measure=dies,
-            batch=2,
-            side=32,
-            checkpoint=path,
-            progress=False,
-        )
+        learn_movie(counts, PIXEL, settings, options=OPTIONS, checkpoint=path)
     assert path.is_file()
-    again = replace(QUICK, validate_every=6)
-    resumed = blindspot.learn(
-        network(SMALL, seed=1),
-        blocks,
-        again,
-        measure=measure,
-        batch=2,
-        side=32,
-        checkpoint=path,
-        progress=False,
-    )
+    _, resumed = learn_movie(counts, PIXEL, settings, options=OPTIONS, checkpoint=path)
+    assert numbers[4:] == [2, 3, 4, 5]
     for a, b in zip(
         whole.network.state_dict().values(), resumed.network.state_dict().values(), strict=True
     ):
@@ -200,42 +149,42 @@ def test_killed_and_resumed_gives_the_same_bits(tmp_path, measure):
 
 def test_udvd_learns_by_the_same_loop():
     counts, _ = movie(8, 32, 32)
-    blocks = blindspot.cut(counts, FIVE)
-    result = blindspot.learn(
-        UDVD(6), blocks, QUICK, measure=losses.squares, batch=2, side=32, progress=False
-    )
-    answer = blindspot.denoise(counts, result.network, FIVE, mean=blocks.mean, progress=False)
-    assert answer.shape == counts.shape
+    settings = replace(QUICK, squares=True)
+    denoiser, result = learn_movie(counts, PIXEL, settings, network=UDVD, options={"width": 6})
+    assert denoiser.surroundings.groups == FIVE.groups
+    assert denoiser(counts, PIXEL).shape == counts.shape
     assert result.history[-1]["validation"] < result.history[0]["validation"]
 
 
-def test_tiles_agree_with_the_whole():
+def test_tiles_agree_with_the_whole(monkeypatch):
     counts, _ = movie(6, 300, 300)
     shown = Surroundings(FIVE.groups, windows=(8,), filtered=(4,), own=True)
-    net = network(shown)
-    whole, tiled = (
-        blindspot.denoise(counts, net, shown, mean=0.6, frames=[3], tile=tile, progress=False)
-        for tile in (512, 128)
-    )
+    denoiser = MovieDenoiser(network(shown), shown, mean=0.6)
+    whole = denoiser(counts, PIXEL, [3])
+    monkeypatch.setattr(movies, "TILE", 128)
+    tiled = denoiser(counts, PIXEL, [3])
     # the filter's noise and the experts' level are means of what a tile sees
-    assert np.abs(whole - tiled).max() < 0.05 * whole.max()
+    assert 0 < np.abs(whole - tiled).max() < 0.05 * whole.max()
     assert np.abs(whole - tiled).mean() < 0.002 * whole.mean()
 
 
-def test_long_movies_are_sampled():
+def test_long_movies_are_sampled(monkeypatch):
+    monkeypatch.setattr(blocks, "BLOCK", 32)
     counts, _ = movie(40, 64, 64)
-    blocks = blindspot.cut(counts, FIVE, side=32, megabytes=0.2)
-    assert len(blocks.images) == int(0.2e6 / (2 * 5 * 32 * 32))
-    assert blocks.images.shape[1:] == (5, 32, 32)
-    assert 0.0 < blocks.held.float().mean() < 0.5
+    made = blocks.cut(counts, FIVE, megabytes=0.2)
+    assert len(made.images) == int(0.2e6 / (2 * 5 * 32 * 32))
+    assert made.images.shape[1:] == (5, 32, 32)
+    assert 0.0 < made.held.float().mean() < 0.5
 
 
-def test_held_back_in_one_block_is_held_back_in_all():
+def test_held_back_in_one_block_is_held_back_in_all(monkeypatch):
+    monkeypatch.setattr(blocks, "BLOCK", 32)
+    monkeypatch.setattr(blocks, "HELD", 0.3)
     counts = np.arange(2 * 40 * 72, dtype=np.float32).reshape(2, 40, 72)  # each tells its place
-    blocks = blindspot.cut(counts, FIVE, side=32, held=0.3)
-    assert len(blocks.images) == 2 * 2 * 3  # they overlap
+    made = blocks.cut(counts, FIVE)
+    assert len(made.images) == 2 * 2 * 3  # they overlap
     held, learned = (
-        set(blocks.images[:, :1][mask].int().tolist()) for mask in (blocks.held, ~blocks.held)
+        set(made.images[:, :1][mask].int().tolist()) for mask in (made.held, ~made.held)
     )
     assert held
     assert learned
@@ -246,47 +195,48 @@ def test_held_back_in_one_block_is_held_back_in_all():
 @pytest.mark.parametrize("seed", range(4))
 def test_the_smallest_movies_hold_something_back(shape, seed):
     counts, _ = movie(*shape)
-    blocks = blindspot.cut(counts, FIVE, seed=seed)
-    assert blocks.held.any()
-    assert not blocks.held.all()
-    result = blindspot.learn(
-        UDVD(6), blocks, QUICK, measure=losses.squares, batch=2, side=16, judged=1, progress=False
-    )
+    made = blocks.cut(counts, FIVE, seed=seed)
+    assert made.held.any()
+    assert not made.held.all()
+    settings = replace(QUICK, squares=True, side=16, judged=1)
+    _, result = learn_movie(counts, PIXEL, settings, network=UDVD, options={"width": 6}, seed=seed)
     assert result.history[-1]["validation"] > 0
 
 
 def test_binned_movies_are_summed_lazily():
     counts, _ = movie(6, 37, 53)
-    binned = Binned(counts, 2)
+    binned = BinnedMovie(counts, 2)
     assert binned.shape == (6, 19, 27)
     part = binned[1:3, 2:5, 0:4]
     np.testing.assert_array_equal(part[0], counts[1, 4:10, 0:8].reshape(3, 2, 4, 2).sum((1, 3)))
 
 
 def test_the_loss_fits_the_movie():
-    counts, _ = movie(12, 48, 48)
-    assert losses.measure_for(counts - 0.5) is losses.squares
+    counts, clean = movie(12, 48, 48)
+    assert blocks.measure_for(counts - 0.5) is blocks.squares
     bright = counts.astype(np.int32) + 60
     k, m = torch.tensor([0.0, 1.0, 3.0]), torch.tensor([0.5, 0.5, 0.5])
-    poisson = losses.surprise(Poisson())(k, m)
-    torch.testing.assert_close(losses.measure_for(bright)(k, m), poisson)
-    own = np.minimum(counts, 2)  # a detector that never sees three electrons
-    assert losses.measure_for(own)(k, m)[2] > poisson[2] + 1
+    poisson = blocks.surprise(Poisson())(k, m)
+    torch.testing.assert_close(blocks.measure_for(bright)(k, m), poisson)
+    own = np.random.default_rng(0).binomial(4, clean / 4)  # a detector that misses some
+    assert blocks.measure_for(own)(k, m)[2] > poisson[2] + 0.3
+    sparse = np.minimum(counts, 1)  # tells of no detector
+    torch.testing.assert_close(blocks.measure_for(sparse)(k, m), poisson)
     for bad, words in (
         (np.full((4, 32, 32), 2.0), "nothing to learn"),
         (np.full((4, 32, 32), np.nan), "NaN"),
     ):
         with pytest.raises(InputError, match=words):
-            losses.measure_for(bad)
+            blocks.measure_for(bad)
     hot = counts.copy().astype(np.int32)
     hot[3, 4, 5] = 60_000
     with pytest.raises(InputError, match="hot pixel"):
-        losses.measure_for(hot)
+        blocks.measure_for(hot)
 
 
 def test_correlated_noise_asks_for_a_larger_square():
     counts, _ = movie(20, 64, 64, mean=2.0)
-    assert losses.hidden_square(counts) == 1
+    assert blocks.hidden_square(counts) == 1
     spilled = counts.astype(np.int32)
     spilled[:, :, 1:] += counts[:, :, :-1]
-    assert losses.hidden_square(spilled) == 3
+    assert blocks.hidden_square(spilled) == 3

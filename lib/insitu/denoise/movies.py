@@ -1,0 +1,182 @@
+"""A denoiser that was learned from one movie, at work on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from insitu import InputError, checks
+from insitu.denoise.binning import BinnedMovie, Frames, binning, tiles, unbinned
+from insitu.denoise.blind_networks import UDVD, BlindVideoUNet
+from insitu.denoise.surroundings import HALO, Surroundings
+from insitu.learning.training import Result
+
+NETWORKS: dict[str, type[nn.Module]] = {"UDVD": UDVD, "BlindVideoUNet": BlindVideoUNet}
+TILE = 512  # side of the tiles in which large frames are worked on, in pixels of the network
+
+
+@dataclass
+class MovieDenoiser:
+    """A network that was trained on a movie, and what it is shown of it.
+
+    Parameters
+    ----------
+    network : Module
+        UDVD or BlindVideoUNet.
+    surroundings : Surroundings
+        What it is shown.
+    mean : float
+        Of the absolute values of the movie, in the pixels that the network sees.
+    least : float
+        The least that is answered: 0 where the loss was that of counts.
+
+    Notes
+    -----
+    Where pixels are binned for the network, its answer, interpolated back, is not blind to a fine
+    pixel's own count: estimate its error on binned counts.
+    """
+
+    network: nn.Module
+    surroundings: Surroundings
+    mean: float
+    least: float = 0.0
+
+    def __call__(
+        self,
+        counts: Frames,
+        pixel_size: float,
+        frames: Iterable[int] | None = None,
+        *,
+        symmetric: bool = False,
+        progress: bool = False,
+    ) -> NDArray[np.float32]:
+        """Predict every count of a movie.
+
+        Parameters
+        ----------
+        counts : (t, y, x) array
+            As the network was trained on.
+        pixel_size : float
+            [A].
+        frames : iterable of int, optional
+            Which ones; all by default.
+        symmetric : bool
+            Average the answers to all eight rotations and mirror images.
+        progress : bool
+            Show a bar.
+
+        Returns
+        -------
+        (frames, y, x) array of float32
+            Expected counts, none below `least`.
+        """
+        chosen = list(range(counts.shape[0]) if frames is None else frames)
+        result = np.empty((len(chosen), *counts.shape[1:]), np.float32)
+        answers = self.frames(counts, pixel_size, chosen, symmetric=symmetric)
+        bar = tqdm(answers, "denoising", total=len(chosen), disable=not progress)
+        for number, answer in enumerate(bar):
+            result[number] = answer
+        return result
+
+    def frames(
+        self,
+        counts: Frames,
+        pixel_size: float,
+        numbers: Iterable[int],
+        *,
+        symmetric: bool = False,
+    ) -> Iterator[NDArray[np.float32]]:
+        """Predict one frame after the other, (y, x): for movies larger than memory."""
+
+        def network(images: Tensor) -> Tensor:
+            return _answers(self.network, images, symmetric)
+
+        yield from self._predicted(network, counts, pixel_size, numbers)
+
+    def first_guess(
+        self, counts: Frames, pixel_size: float, frames: Iterable[int]
+    ) -> NDArray[np.float32]:
+        """Predict frames as the network did before any training, but for its random part.
+
+        Returns
+        -------
+        (frames, y, x) array
+            The average of filtered images that it is shown last; as blind as its answer.
+
+        Raises
+        ------
+        InputError
+            If the network is shown no filtered images, as UDVD.
+        """
+        if not self.surroundings.windows:
+            raise InputError(
+                "first_guess: this network is shown counts alone, and begins with nothing"
+            )
+        return np.stack(
+            [*self._predicted(lambda images: images[:, -1:], counts, pixel_size, frames)]
+        )
+
+    def _predicted(
+        self,
+        network: Callable[[Tensor], Tensor],
+        counts: Frames,
+        pixel_size: float,
+        numbers: Iterable[int],
+    ) -> Iterator[NDArray[np.float32]]:
+        checks.positive("pixel_size", pixel_size, "A")
+        if len(counts.shape) != 3:
+            raise InputError(f"counts: expected a movie (t, y, x), got shape {counts.shape}")
+        factor = binning(pixel_size)
+        movie = BinnedMovie(counts, factor)
+        for t in numbers:
+            frame = self._predict(network, movie, t).numpy()
+            yield np.maximum(unbinned(frame, factor, counts.shape[1:]), self.least)
+
+    @torch.no_grad()
+    def _predict(self, network: Callable[[Tensor], Tensor], movie: Frames, t: int) -> Tensor:
+        self.network.eval()
+        device = next(self.network.parameters()).device
+        whole = torch.empty(movie.shape[1:])
+        for place, seen, inner in tiles(movie.shape[1:], TILE, HALO):
+            images = self.surroundings.around(movie, t, seen)[None].to(device) / self.mean
+            whole[place] = (network(images)[0, 0] * self.mean)[inner].cpu()
+        return whole
+
+    def save(self, path: Path, result: Result, **provenance: Any) -> Path:
+        """Write the network of a training, with all that is known of its making."""
+        own = {
+            "surroundings": asdict(self.surroundings),
+            "mean": self.mean,
+            "counts": self.least == 0.0,
+        }
+        return result.save(path, **own, **provenance)
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> MovieDenoiser:
+        """Make the denoiser that a record tells of, with weights that are not trained."""
+        network = NETWORKS[record["network"]](**record["options"])
+        shown = dict(record["surroundings"])
+        shown["groups"] = tuple(tuple(group) for group in shown["groups"])
+        shown |= {key: tuple(shown[key]) for key in ("windows", "filtered")}
+        least = 0.0 if record.get("counts", True) else -np.inf
+        return cls(network, Surroundings(**shown), float(record["mean"]), least)
+
+
+def _answers(network: nn.Module, images: Tensor, symmetric: bool) -> Tensor:
+    if not symmetric:
+        return network(images.contiguous(memory_format=torch.channels_last))
+    total = torch.zeros_like(images[:, :1])
+    for turns in range(4):
+        for mirror in (False, True):
+            turned = torch.rot90(images, turns, (2, 3))
+            answer = network((turned.mT if mirror else turned).contiguous())
+            total += torch.rot90(answer.mT if mirror else answer, -turns, (2, 3))
+    return total / 8

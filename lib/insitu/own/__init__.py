@@ -1,0 +1,17 @@
+"""What the book does, done to a file of your own: called by the commands and by the chapters.
+
+- `denoising`: `denoise`, a movie by a network that learns from it alone, or by one that ships
+- `judging`: `judge`, a denoised movie by its raw counts
+- `reconstructing`: `reconstruct`, the volume at every tilt of a series
+- `reports`: what each writes: `results.json`, numbers by name, and `report.html`, one file that
+  opens offline
+
+All check everything before any work, show progress, go on where an earlier run was killed, and
+write into a folder that is locked meanwhile.
+"""
+
+from insitu.own.denoising import denoise
+from insitu.own.judging import judge
+from insitu.own.reconstructing import reconstruct
+
+__all__ = ["denoise", "judge", "reconstruct"]

@@ -1,0 +1,242 @@
+"""A reader's movie, denoised."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from insitu import InputError, checks
+from insitu.files import ResultsFolder, open_movie, remove
+from insitu.own.reports import write_report
+
+if TYPE_CHECKING:  # torch is loaded for those who denoise alone
+    import torch
+
+    from insitu.denoise.movies import MovieDenoiser
+
+FEW = 1_000_000  # counts, as the network sees them, from which only a small one can learn
+INNOVATION = 0.5  # part of each frame's surprise that with_innovation.tif shows
+
+
+def denoise(
+    path: str | Path,
+    output: str | Path,
+    *,
+    pixel_size: float = 0.0,
+    frame_time: float = 0.0,
+    frames: str = "",
+    crop: str = "",
+    with_simulation: bool = False,
+    steps: int = 300,
+    device: str | torch.device = "auto",
+    seed: int = 0,
+    progress: bool = True,
+) -> dict[str, float]:
+    """Denoise a movie by a network that learns from it alone, or by one that ships.
+
+    Writes `denoised.tif` (electrons, float32, of the shape of what was read). A network that
+    learned from the movie is kept as `denoiser.safetensors`; beside the movie lie then
+    `deviation.tif`, the usual error of each pixel, where 22 frames or more tell it, and for
+    pixels up to 0.3 A `with_innovation.tif`, in which brief changes are shown, and all noise that
+    looks like them.
+
+    Parameters
+    ----------
+    path : path
+        A movie of counts; with a network that ships also an image.
+    output : path
+        Folder of the results. A run that was killed goes on there.
+    pixel_size, frame_time : float
+        [A], [s]; 0 takes what the file tells.
+    frames, crop : str
+        Part of the file as first:last and as y0:y1,x0:x1; empty takes all.
+    with_simulation : bool
+        Take the network that ships, which learned from simulations, for each frame by itself.
+    steps : int
+        Of the training.
+    device : str or device
+        Where to compute; auto takes a GPU if there is one.
+    seed : int
+        Of the training.
+    progress : bool
+        Show bars.
+
+    Returns
+    -------
+    dict
+        The numbers of results.json.
+
+    Raises
+    ------
+    InputError
+        Before any work, if the file cannot be denoised.
+    """
+    from insitu.denoise.saved import load_denoiser
+    from insitu.denoise.supervised import as_images
+    from insitu.denoise.unsupervised import examine
+    from insitu.learning.training import device_named
+
+    checks.within("movie_pixel_size", pixel_size, 0, 100, "A")
+    checks.within("movie_frame_time", frame_time, 0, 1e6, "s")
+    checks.within("movie_steps", steps, 1, 1_000_000)
+    place = device_named(device)
+    results = ResultsFolder(output)
+    movie = open_movie(path)
+    pixel = movie.pixel_size_or(pixel_size)
+    counts = as_images(movie.part(frames, crop)) if with_simulation else movie.part(frames, crop)
+    if not with_simulation:
+        if len(counts) < 2:
+            raise InputError(
+                f"movie: {movie.path.name} is a single image, which cannot tell its noise from its "
+                "specimen; take --with-simulation, a network that learned from simulated images"
+            )
+        examine(counts, pixel)
+    results.lock()
+    try:
+        for name in ("denoised.tif", "deviation.tif", "with_innovation.tif"):
+            remove(results.path / name)  # of an earlier run
+        numbers = {
+            "frames": len(counts),
+            "pixel_size_angstrom": pixel,
+            "mean_electrons": float(counts.mean(dtype=np.float64)),
+        }
+        scale = {"pixel_size": pixel, "frame_time": frame_time or movie.frame_time or 0.0}
+        if with_simulation:
+            text = []
+            ours = load_denoiser("pt_ceo2", device=place)
+            with warnings.catch_warnings(record=True) as said:
+                warnings.simplefilter("always")
+                denoised = ours(counts, pixel, progress=progress)
+            for told in said:
+                warnings.warn(str(told.message), stacklevel=2)
+                text.append(f"Beware. {told.message}.")
+        else:
+            own, best = _learned(counts, pixel, steps, results, place, seed, progress)
+            numbers |= {"steps": steps, "best_step": best}
+            denoised = own(counts, pixel, progress=progress)
+            text, more = _beside(own, counts, denoised, scale, results)
+            numbers |= more
+            if best == steps:
+                text.append("It was still learning: give more steps.")
+        _write_tif(results, "denoised.tif", denoised, **scale)
+        numbers["mean_denoised_electrons"] = float(denoised.mean(dtype=np.float64))
+        middle = len(counts) // 2
+        few = slice(max(0, middle - 8), middle + 8)
+        pictures = {
+            f"counts, mean of {len(counts[few])} frames": counts[few].mean(0),
+            f"counts, frame {middle}": np.minimum(counts[middle], 4 * counts.mean() + 1),
+            f"denoised, frame {middle}": denoised[middle],
+        }
+        title = f"{movie.path.name}, denoised"
+        write_report(results, title, numbers, text=text, pictures=pictures)
+    finally:
+        results.unlock()
+    return {name: float(value) for name, value in numbers.items()}
+
+
+def _learned(
+    counts: NDArray[Any],
+    pixel_size: float,
+    steps: int,
+    results: ResultsFolder,
+    device: torch.device,
+    seed: int,
+    progress: bool,
+) -> tuple[MovieDenoiser, int]:
+    """What learned from the counts, and its best step; an earlier run's, if it is the same one."""
+    from insitu.denoise.binning import binning
+    from insitu.denoise.movies import MovieDenoiser
+    from insitu.denoise.saved import load_denoiser
+    from insitu.denoise.unsupervised import MovieSettings, learn_movie
+    from insitu.learning import checkpoints
+
+    few = counts.size < FEW * binning(pixel_size) ** 2
+    options = {"channels": 16, "levels": 1, "reach": 6} if few else {}
+    every = max(1, steps // 8)
+    settings = MovieSettings(steps=steps, validate_every=every, side=48 if few else 96)
+    path = results.path / "denoiser.safetensors"
+    digest = hashlib.sha256(np.ascontiguousarray(counts).tobytes()).hexdigest()
+    origin = {"movie": digest, "pixel_size": pixel_size, "seed": seed}
+    same = {**origin, "settings": asdict(settings)}
+    record = checkpoints.load(path)[1] if path.is_file() else {}
+    if {key: record.get(key) for key in same} != same:
+        made, result = learn_movie(
+            counts,
+            pixel_size,
+            settings,
+            options=options,
+            seed=seed,
+            checkpoint=results.path / "training.safetensors",
+            device=device,
+            progress=progress,
+        )
+        made.save(path, result, **origin)
+        record = checkpoints.load(path)[1]
+    denoiser = load_denoiser(path, device=device)
+    assert isinstance(denoiser, MovieDenoiser)
+    return denoiser, int(record["best_step"])
+
+
+def _beside(
+    denoiser: MovieDenoiser,
+    counts: NDArray[Any],
+    denoised: NDArray[np.float32],
+    scale: Mapping[str, float],
+    results: ResultsFolder,
+) -> tuple[list[str], dict[str, float]]:
+    """Write deviation.tif and with_innovation.tif, where they can be told; words and numbers."""
+    from insitu.denoise import residuals
+    from insitu.denoise.binning import binning
+
+    shown, pixel = denoiser.surroundings, scale["pixel_size"]
+    looks = "looks" if shown.own else "does not look"
+    text = [
+        f"The network is blind to {shown.blind} x {shown.blind} pixels, and {looks} at the other "
+        "counts of the frame itself."
+    ]
+    numbers = {}
+    every = range(len(counts))
+    guess, width = denoiser.first_guess(counts, pixel, every), 2.0 * binning(pixel)
+    try:
+        found = residuals.error_scale(counts, denoised, guess, every, width=width)
+    except InputError as reason:
+        text.append(f"There is no deviation.tif. {reason}.")
+    else:
+        deviation = residuals.deviation(denoised, guess, found, width=width)
+        _write_tif(results, "deviation.tif", deviation, **scale)
+        numbers["mean_deviation_electrons"] = float(deviation.mean(dtype=np.float64))
+    if pixel > residuals.NARROW:
+        text.append("There is no with_innovation.tif: pixels above 0.3 A do not show columns.")
+    else:
+        prompt = residuals.with_innovation(counts, denoised, pixel_size=pixel, gain=INNOVATION)
+        _write_tif(results, "with_innovation.tif", prompt, **scale)
+    return text, numbers
+
+
+def _write_tif(
+    results: ResultsFolder,
+    name: str,
+    movie: NDArray[np.float32],
+    *,
+    pixel_size: float,
+    frame_time: float,
+) -> None:
+    """Write a movie, or an image, as ImageJ reads it, with its pixel size and frame time."""
+    images = movie if len(movie) > 1 else movie[0]
+    metadata: dict[str, Any] = {"axes": "TYX"[-images.ndim :], "unit": "nm"}
+    if frame_time:
+        metadata |= {"finterval": frame_time, "tunit": "s"}
+    results.write(
+        name,
+        lambda path: tifffile.imwrite(
+            path, images, imagej=True, resolution=(10 / pixel_size,) * 2, metadata=metadata
+        ),
+    )

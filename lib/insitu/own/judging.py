@@ -1,0 +1,271 @@
+"""A reader's denoised movie, judged by its raw counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from tqdm.auto import tqdm
+
+from insitu import InputError, checks
+from insitu.counting import noise
+from insitu.files import Movie, ResultsFolder, open_movie, remove
+from insitu.own.reports import write_report
+from insitu.trust import averaging, columns
+from insitu.trust.report import Line, report
+
+COARSE = 0.5  # A; of wider pixels a disc of one column holds too few
+
+
+def judge(
+    raw: str | Path,
+    denoised: str | Path,
+    output: str | Path,
+    *,
+    pixel_size: float = 0.0,
+    frame_time: float = 0.0,
+    frames: str = "",
+    crop: str = "",
+    evidence: str | Path = "",
+    vacuum: str = "",
+    device: str = "auto",
+    seed: int = 0,
+    progress: bool = True,
+) -> list[Line]:
+    """Judge a denoised movie, of whatever program, by its raw counts.
+
+    Writes `card.json` (the lines that are returned), `z.npy` (the difference of the averages, in
+    standard deviations of counting) and, where the pixel size is known, `candidates.csv` and
+    `likelihood_map.png`: every atom that the denoised average shows, and what the counts say of
+    it. That is a score only, unless there is evidence: electrons that chose a place give no
+    p-value for it.
+
+    Parameters
+    ----------
+    raw, denoised : path
+        Movies or images of one shape, of counts and of expected counts [e-/px].
+    output : path
+        Folder of the results.
+    pixel_size, frame_time : float
+        [A], [s]; 0 takes what the file tells.
+    frames, crop : str
+        Part of both as first:last and as y0:y1,x0:x1; empty takes all.
+    evidence : path
+        Counts of other frames of the same place, which the denoiser has not seen; all are taken.
+    vacuum : str
+        A box y0:y1,x0:x1 of the whole frame without specimen; else the flattest square.
+    device : str
+        One of auto, cpu, cuda; no network runs here.
+    seed : int
+        Of the bootstrap.
+
+    Returns
+    -------
+    list of Line
+        The card, see `insitu.trust.report.report`.
+
+    Raises
+    ------
+    InputError
+        Before any work, if a file cannot be used, or the files do not belong together.
+    """
+    if not raw:
+        raise InputError("movie: give the movie of counts, against which the other is held")
+    if not denoised:
+        raise InputError("denoised: give the same movie, denoised, too")
+    checks.within("movie_pixel_size", pixel_size, 0, 100, "A")
+    checks.within("movie_frame_time", frame_time, 0, 1e6, "s")
+    checks.one_of("device", device, ("auto", "cpu", "cuda"))
+    results = ResultsFolder(output)
+    movie, answer = open_movie(raw), open_movie(denoised)
+    if movie.shape != answer.shape:
+        raise InputError(
+            f"movie, denoised: their shapes differ, {movie.shape} and {answer.shape}; "
+            "give the same frames of the same pixels"
+        )
+    counts, shown = _counts(movie, frames, crop), answer.part(frames, crop)
+    checks.finite("denoised", shown)
+    size = pixel_size or movie.pixel_size or 0.0
+    if evidence or vacuum:
+        size = movie.pixel_size_or(pixel_size)
+    others = _evidence(evidence, movie, counts, crop) if evidence else None
+    box = movie.vacuum(vacuum, crop)
+    if 0 < size <= COARSE:
+        box = box or noise.flattest_box(counts)
+    if box is not None:
+        _refuse_dark({"movie": counts, "evidence": others}, shown, box)
+    results.lock()
+    try:
+        for name in ("card.json", "candidates.csv", "likelihood_map.png", "z.npy"):
+            remove(results.path / name)  # of an earlier run
+        with tqdm(total=2, desc="judge", disable=not progress) as bar:
+            card = report(counts, shown, seed=seed)
+            z = averaging.agreement(counts, shown).z
+            results.write_json("card.json", [asdict(line) for line in card])
+            results.write("z.npy", lambda path: np.save(path, z.astype(np.float32)))
+            bar.update()
+            numbers = {line.line: line.value for line in card if line.value is not None}
+            numbers["frames"] = len(counts)
+            text = [_of_the_dose(counts, size, frame_time or movie.frame_time or 0.0)]
+            maps = {"z: denoised minus raw average, in standard deviations of counting": z}
+            if box is not None and size <= COARSE:
+                crops = checks.box("movie_crop", crop, movie.shape[1:])
+                corner = [part.start for part in crops] if crops else [0, 0]
+                text += [_box_in_words(vacuum, box, corner)]
+                words, found, drawn = _candidates(
+                    results, counts, others, shown.mean(0), size, box, corner
+                )
+                text, numbers = [*text, words], numbers | found
+                maps["atoms of the denoised average: blue where the counts agree"] = drawn
+            else:
+                why = "are too coarse for it" if size else "have no known size"
+                text += [f"Single atoms were not tested: the pixels {why}."]
+            bar.update()
+        pictures = {"raw, mean": counts.mean(0), "denoised, mean": shown.mean(0)}
+        write_report(
+            results,
+            f"{movie.path.name}, denoised: {answer.path.name}",
+            numbers,
+            text=text,
+            table=[asdict(line) for line in card],
+            pictures=pictures,
+            maps=maps,
+        )
+    finally:
+        results.unlock()
+    return card
+
+
+def _counts(movie: Movie, frames: str, crop: str) -> NDArray[np.int32]:
+    """A part of a movie, or an image as a movie of one frame, if it holds counts."""
+    part = movie.part(frames, crop)
+    if len(part) > 1:
+        return noise.as_counts(part)
+    return noise.as_counts(np.repeat(part, 2, axis=0))[:1]  # which alone would be refused
+
+
+def _evidence(
+    path: str | Path, movie: Movie, counts: NDArray[np.int32], crop: str
+) -> NDArray[np.int32]:
+    other = open_movie(path)
+    if other.shape[1:] != movie.shape[1:]:
+        raise InputError(
+            f"evidence: its frames have {other.shape[1]} x {other.shape[2]} pixels, those of the "
+            f"movie {movie.shape[1]} x {movie.shape[2]}; give other frames of the same place"
+        )
+    others = _counts(other, "", crop)
+    if other.path.resolve() == movie.path.resolve() or np.array_equal(others, counts):
+        raise InputError(
+            f"evidence: {other.path.name} is the movie itself; electrons that chose a place give "
+            "no p-value for it: give frames that the denoiser has not seen, or none"
+        )
+    return others
+
+
+def _refuse_dark(
+    movies: Mapping[str, NDArray[Any] | None], denoised: NDArray[Any], box: tuple[slice, slice]
+) -> None:
+    where = f"rows {box[0].start} to {box[0].stop}, columns {box[1].start} to {box[1].stop}"
+    for name, counts in movies.items():
+        if counts is not None and not counts[:, *box].any():
+            raise InputError(
+                f"movie_vacuum: no electron of {name} was counted in {where}; give a box of empty "
+                "space that the beam reaches"
+            )
+    if not np.median(denoised.mean(0)[box]) > 0:
+        raise InputError(
+            f"denoised: in vacuum, {where}, its average is not above 0; is it in electrons?"
+        )
+
+
+def _of_the_dose(counts: NDArray[Any], pixel_size: float, frame_time: float) -> str:
+    mean = float(counts.mean())
+    words = f"{len(counts)} frames of {mean:.4g} electrons per pixel"
+    if pixel_size:
+        words += f", {mean / pixel_size**2:.4g} e-/A^2"
+        if frame_time:
+            words += f", {mean / pixel_size**2 / frame_time:.4g} e-/(A^2 s)"
+    return f"{words}. The card takes the detector for Poisson's; `insitu run 02` measures it."
+
+
+def _box_in_words(given: str, box: tuple[slice, slice], corner: Sequence[int]) -> str:
+    (top, bottom), (left, right) = (
+        (part.start + first, part.stop + first) for part, first in zip(box, corner, strict=True)
+    )
+    origin = "as given" if given else "the flattest square; is it empty?"
+    return f"Vacuum is the box {top}:{bottom},{left}:{right} ({origin})."
+
+
+def _candidates(
+    results: ResultsFolder,
+    counts: NDArray[np.int32],
+    evidence: NDArray[np.int32] | None,
+    picture: NDArray[Any],
+    pixel_size: float,
+    vacuum: tuple[slice, slice],
+    corner: Sequence[int],
+) -> tuple[str, dict[str, float], NDArray[Any]]:
+    """Test the atoms of a picture, and write them: in words, in numbers, and as a map."""
+    # which load torch
+    from insitu.counting.categorical import Categorical
+    from insitu.counting.poisson import Poisson
+    from insitu.trust import likelihood
+
+    electrons = counts if evidence is None else evidence
+    enough = len(counts) > 1 and np.count_nonzero(np.bincount(counts.ravel()) >= 50) > 2
+    detector = Categorical.fit(counts) if enough else Poisson()
+    found = columns.find_columns(
+        picture / np.median(picture[vacuum]), pixel_size, threshold=0.15, border=likelihood.EDGE
+    )
+    where = found.positions / pixel_size
+    good, test = likelihood.supported(electrons, picture, where, pixel_size, vacuum, detector)
+    table: dict[str, NDArray[Any]] = {
+        "y_angstrom": found.positions[:, 0] + corner[0] * pixel_size,
+        "x_angstrom": found.positions[:, 1] + corner[1] * pixel_size,
+        "electrons": test.electrons,
+        "expected_without": test.expected,
+        "log_ratio_nat": test.ratio,
+    }
+    numbers = {"candidates": float(len(where))}
+    if evidence is None:
+        good = test.ratio > 0
+        numbers["candidates_likelier"] = float(good.sum())
+        words = (
+            f"{len(where)} atoms are seen in the denoised average, and for {good.sum()} of them "
+            "the counts are likelier with the atom. That is a score only: the same electrons "
+            "chose the places, so it has no p-value. Give other frames of the same place as "
+            "evidence."
+        )
+    else:
+        table |= {"p_value": test.p_value, "supported": good}
+        numbers["candidates_supported"] = float(good.sum())
+        words = (
+            f"{len(where)} atoms are seen in the denoised average; {len(electrons)} other frames "
+            f"support {good.sum()} of them, of which at most 5 % are expected to be false."
+        )
+    rows, header = np.column_stack(list(table.values())), ",".join(table)
+    results.write(
+        "candidates.csv",
+        lambda path: np.savetxt(path, rows, "%.6g", ",", header=header, comments=""),
+    )
+    drawn = _marked(picture, where, good)
+    results.write("likelihood_map.png", lambda path: Image.fromarray(drawn).save(path, "PNG"))
+    return words, numbers, drawn
+
+
+def _marked(picture: NDArray[Any], positions: NDArray[Any], good: NDArray[Any]) -> NDArray[Any]:
+    """The picture, enlarged, with a ring on each position: blue where it is good, else orange."""
+    zoom = max(1, round(480 / max(picture.shape)))
+    low, high = np.percentile(picture, (0, 99.5))
+    grey = (np.clip((picture - low) / max(high - low, 1e-12), 0, 1) * 255).astype(np.uint8)
+    image = Image.fromarray(np.kron(grey, np.ones((zoom, zoom), np.uint8))).convert("RGB")
+    draw = ImageDraw.Draw(image)
+    for (y, x), yes in zip((positions + 0.5) * zoom, good, strict=True):
+        colour = "#56B4E9" if yes else "#E69F00"
+        draw.ellipse((x - 5, y - 5, x + 5, y + 5), outline=colour, width=2)
+    return np.asarray(image)

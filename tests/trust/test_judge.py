@@ -1,0 +1,129 @@
+"""A reader's own pair of files before the judge: `insitu.own.judge`."""
+
+import json
+
+import numpy as np
+import pytest
+import tifffile
+
+from insitu import InputError, own
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """Counts, their truth, and other counts of the same place; one atom is only in the truth."""
+    folder = tmp_path_factory.mktemp("pair")
+    y, x = np.mgrid[:96, :80]
+    clean = np.full((96, 80), 0.5)
+    places = [(cy, cx) for cy in range(30, 80, 12) for cx in range(16, 70, 12)]
+    for cy, cx in places:
+        clean += 0.5 * np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / 12)
+    rng = np.random.default_rng(0)
+    counts, others = rng.poisson(clean, (2, 16, 96, 80)).astype(np.uint8)
+    clean[(y - 14) ** 2 + (x - 40) ** 2 < 9] = 0.9  # forged
+    denoised = np.repeat(clean[None], 16, axis=0).astype(np.float32)
+    for name, array in (("counts", counts), ("denoised", denoised), ("others", others)):
+        tifffile.imwrite(folder / f"{name}.tif", array)
+    return folder, len(places)
+
+
+def judge(folder, out, denoised="denoised", **options):
+    return own.judge(
+        folder / "counts.tif", folder / f"{denoised}.tif", out, progress=False, **options
+    )
+
+
+def test_the_card_is_written_as_it_is_returned(pair, tmp_path):
+    lines = judge(pair[0], tmp_path / "out")
+    record = json.loads((tmp_path / "out" / "card.json").read_text())
+    assert [line["line"] for line in record] == [line.line for line in lines]
+    assert set(record[0]) == {
+        *("line", "region", "value", "error", "low", "high", "verdict", "words")
+    }
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["scale"] == pytest.approx(lines[0].value)
+    assert lines[0].words in (tmp_path / "out" / "report.html").read_text()
+    assert np.load(tmp_path / "out" / "z.npy").shape == (96, 80)
+    assert not (tmp_path / "out" / "candidates.csv").exists()  # no pixel size
+
+
+def test_with_evidence_there_are_p_values_and_without_a_score(pair, tmp_path):
+    folder, number = pair
+    options = {"pixel_size": 0.2, "vacuum": "0:8,0:80"}
+    judge(folder, tmp_path / "out", evidence=folder / "others.tif", **options)
+    with (tmp_path / "out" / "candidates.csv").open() as file:
+        names = file.readline().strip().split(",")
+        rows = np.loadtxt(file, delimiter=",")
+    table = dict(zip(names, rows.T, strict=True))
+    assert names[-2:] == ["p_value", "supported"]
+    forged = np.hypot(table["y_angstrom"] - 2.8, table["x_angstrom"] - 8) < 0.3
+    assert forged.sum() == 1
+    assert not table["supported"][forged]
+    assert table["supported"][~forged].all()
+    assert len(rows) == number + 1
+    judge(folder, tmp_path / "out", **options)  # the earlier files do not stay
+    assert "p_value" not in (tmp_path / "out" / "candidates.csv").read_text()
+    assert "score only" in (tmp_path / "out" / "report.html").read_text()
+    judge(folder, tmp_path / "out")
+    assert not (tmp_path / "out" / "candidates.csv").exists()
+
+
+def test_candidates_of_a_part_keep_the_place_in_the_whole(pair, tmp_path):
+    folder, number = pair
+    judge(folder, tmp_path / "out", frames="2:14", crop="8:90,4:80", pixel_size=0.2)
+    rows = np.loadtxt(tmp_path / "out" / "candidates.csv", delimiter=",", skiprows=1)
+    assert number / 2 < len(rows) <= number + 1
+    off = (rows[:, :2] / 0.2 - [30, 16]) % 12
+    assert (np.minimum(off, 12 - off).max(1) < 0.5).sum() >= len(rows) - 1
+
+
+def test_an_image_is_judged_as_far_as_one_frame_tells(pair, tmp_path):
+    folder, _ = pair
+    for name in ("counts", "denoised"):
+        tifffile.imwrite(tmp_path / f"{name}.tif", tifffile.imread(folder / f"{name}.tif")[0])
+    verdicts = {line.line: line.verdict for line in judge(tmp_path, tmp_path / "out")}
+    assert verdicts["average_mean"] == verdicts["error_other_frames"] == "unknown"
+    assert verdicts["scale"] in ("pass", "unknown")
+
+
+def test_bad_input_stops_before_any_work(pair, tmp_path):
+    folder, _ = pair
+    denoised = tifffile.imread(folder / "denoised.tif")
+    denoised[3, 4, 5] = np.nan
+    np.save(tmp_path / "nan.npy", denoised)
+    np.save(tmp_path / "short.npy", denoised[1:])
+    counts = tifffile.imread(folder / "counts.tif")
+    np.save(tmp_path / "same.npy", counts)
+    counts[:, :10] = 0
+    np.save(tmp_path / "dark.npy", counts)
+    np.save(tmp_path / "narrow.npy", counts[:, :, 1:])
+    np.save(tmp_path / "grey.npy", counts - 0.5)
+    raw, good = folder / "counts.tif", folder / "denoised.tif"
+    cases = [
+        ((raw, tmp_path / "nan.npy"), {}, "denoised: 1 values are NaN"),
+        ((raw, tmp_path / "short.npy"), {}, "their shapes differ"),
+        ((raw, tmp_path / "none.tif"), {}, "there is no file"),
+        (("", good), {}, "give the movie of counts"),
+        ((raw, ""), {}, "denoised, too"),
+        ((tmp_path / "grey.npy", good), {}, "never negative"),
+        ((raw, good), {"vacuum": "0:8,0:80"}, "movie_pixel_size: counts.tif does not tell it"),
+        ((raw, good), {"vacuum": "0:8", "pixel_size": 0.2}, "give a box as y0:y1,x0:x1"),
+        ((raw, good), {"vacuum": "0:8,0:81", "pixel_size": 0.2}, "no box of at least 4 x 4"),
+        ((raw, good), {"vacuum": "0:8,0:80", "pixel_size": float("nan")}, "allowed is 0 to 100"),
+        ((tmp_path / "dark.npy", good), {"vacuum": "0:8,0:80", "pixel_size": 0.2}, "no electron"),
+        ((raw, good), {"evidence": raw, "pixel_size": 0.2}, "is the movie itself"),
+        ((raw, good), {"evidence": tmp_path / "same.npy", "pixel_size": 0.2}, "the movie itself"),
+        (
+            (raw, good),
+            {"evidence": tmp_path / "dark.npy", "pixel_size": 0.2, "vacuum": "0:8,0:80"},
+            "no electron of evidence",
+        ),
+        ((raw, good), {"evidence": tmp_path / "narrow.npy", "pixel_size": 0.2}, "the same place"),
+        ((raw, good), {"evidence": tmp_path / "none.npy", "pixel_size": 0.2}, "there is no file"),
+        ((raw, good), {"frames": "9:99,1"}, "give frames as first:last"),
+        ((raw, good), {"device": "tpu"}, "allowed is one of auto"),
+    ]
+    for files, options, words in cases:
+        with pytest.raises(InputError, match=words):
+            own.judge(*files, tmp_path / "out", progress=False, **options)
+    assert not (tmp_path / "out").exists()
