@@ -237,7 +237,9 @@ def test_printed_commands_are_understood(page):
     assert lines
     for line in lines:
         name, *words = cli.split_values(shlex.split(line))
-        cli.group.commands[name].make_context(name, words)
+        command = cli.group.commands[name]
+        if words:
+            command.make_context(name, words)
 
 
 @pytest.mark.parametrize(
