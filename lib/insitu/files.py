@@ -57,8 +57,21 @@ class Movie:
             If a text is no such part, the file breaks off, its compression cannot be read, or
             the part is too large to be held in memory.
         """
-        rows, columns = self._crop(crop)
-        return self._read((span("movie_frames", frames, self.shape[0]), rows, columns))
+        region = (span("movie_frames", frames, self.shape[0]), *self._crop(crop))
+        t, y, x = (part.stop - part.start for part in region)
+        if t * y * x > _MOST_VALUES:
+            raise InputError(
+                f"{t} frames of {y} x {x} pixels are {t * y * x / 1e6:.0f} million values, more "
+                f"than the {_MOST_VALUES / 1e6:.0f} million that are read at once; give "
+                f"movie_frames or movie_crop"
+            )
+        try:
+            return np.asarray(self.data[region])
+        except Exception as error:  # decoders raise what they like; the reader needs one sentence
+            raise InputError(
+                f"{self.path.name} is damaged or truncated, its frames cannot be read "
+                f"({_first_line(error)}); copy the file again"
+            ) from None
 
     def pixel_size_or(self, given: float) -> float:
         """Return what the reader gave, where that is not 0, else what the file tells [A].
@@ -97,27 +110,6 @@ class Movie:
     def _crop(self, text: str) -> tuple[slice, slice]:
         _, y, x = self.shape
         return box("movie_crop", text, (y, x)) or (slice(0, y), slice(0, x))
-
-    def _read(self, region: tuple[slice, slice, slice]) -> NDArray[Any]:
-        t, y, x = (len(range(*s.indices(n))) for s, n in zip(region, self.shape, strict=True))
-        if t * y * x > _MOST_VALUES:
-            raise InputError(
-                f"{t} frames of {y} x {x} pixels are {t * y * x / 1e6:.0f} million values, more "
-                f"than the {_MOST_VALUES / 1e6:.0f} million that are read at once; give "
-                f"movie_frames or movie_crop"
-            )
-        try:
-            return np.asarray(self.data[region])
-        except Exception as error:  # decoders raise what they like; the reader needs one sentence
-            raise InputError(
-                f"{self.path.name} is damaged or truncated, its frames cannot be read "
-                f"({_first_line(error)}); copy the file again"
-            ) from None
-
-    def read(self, *, frames: int, size: int) -> NDArray[Any]:
-        """Read the first `frames` frames and their central `size` x `size` pixels."""
-        top, left = (max(0, (n - size) // 2) for n in self.shape[1:])
-        return self._read((slice(frames), slice(top, top + size), slice(left, left + size)))
 
 
 def open_movie(path: str | Path) -> Movie:
