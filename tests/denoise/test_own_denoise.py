@@ -1,6 +1,9 @@
 """A reader's file, denoised: what is written, how it goes on after a kill, what is refused."""
 
 import json
+import subprocess
+import sys
+from subprocess import PIPE
 
 import numpy as np
 import pytest
@@ -10,8 +13,9 @@ import torch
 from insitu import InputError, own
 from insitu.denoise import unsupervised
 from insitu.denoise.blocks import Blocks
-from insitu.files import ResultsFolder, open_movie
+from insitu.files import open_movie
 from insitu.learning import checkpoints
+from insitu.own import denoising
 
 PIXEL = 0.2
 
@@ -104,7 +108,7 @@ def test_a_dose_that_no_network_was_trained_for_is_told(tmp_path):
 @pytest.mark.parametrize("killed", ["training", "denoising"])
 def test_killed_it_goes_on(path, tmp_path, monkeypatch, killed):
     whole = denoise(path, tmp_path / "whole", steps=60)
-    batch, answers = Blocks.batch, own._beside
+    batch, answers = Blocks.batch, denoising._beside
     learned = []
 
     def dies(self, number, *given):
@@ -119,7 +123,7 @@ def test_killed_it_goes_on(path, tmp_path, monkeypatch, killed):
         return answers(*given)
 
     monkeypatch.setattr(Blocks, "batch", dies)
-    monkeypatch.setattr(own, "_beside", dies_later)
+    monkeypatch.setattr(denoising, "_beside", dies_later)
     with pytest.raises(KeyboardInterrupt):
         denoise(path, tmp_path / "out", steps=60)
     learned.append(-1)
@@ -169,9 +173,14 @@ def test_bad_input_stops_before_any_work(tmp_path, values, options, words):
 
 
 def test_one_run_a_folder(path, tmp_path):
-    other = ResultsFolder(tmp_path / "out")
-    other.lock()
-    with pytest.raises(InputError, match="another run is writing"):
-        denoise(path, tmp_path / "out")
-    other.unlock()
+    code = (
+        "import sys; from insitu.files import ResultsFolder; "
+        "mine = ResultsFolder(sys.argv[1]); mine.lock(); print('locked', flush=True); input()"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "out")]
+    with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, text=True) as other:
+        assert other.stdout.readline() == "locked\n"
+        with pytest.raises(InputError, match="another run is writing"):
+            denoise(path, tmp_path / "out")
+        other.communicate("end\n")
     denoise(path, tmp_path / "out", device=torch.device("cpu"))

@@ -56,6 +56,14 @@ class Categorical:
     The probabilities are tabulated for means 1/64 apart and interpolated linearly in between.
     `sample` and `log_prob` use the same table, so that they agree exactly; the interpolated
     distribution has exactly the mean m.
+
+    Examples
+    --------
+    >>> from insitu.counting.detector import moments
+    >>> detector = Categorical([0.0, 0.0, -0.3, -0.9])  # rarer than Poisson's from two on
+    >>> mean, variance, _ = moments(detector, 0.8)
+    >>> bool(variance < mean)
+    True
     """
 
     def __init__(
