@@ -31,6 +31,10 @@ def _cost(stamp: dict[str, Any]) -> str:
     return f"{stamp['seconds']:.0f} s, {megabytes / 1000:.1f} GB"
 
 
+def _machine(stamp: dict[str, Any]) -> str:
+    return f"{stamp['device']}, {stamp['gflops']:.0f} Gflop/s" if stamp else ""
+
+
 def _add_stamp(app: Sphinx, doctree: nodes.document) -> None:
     stamp = _stamp(Path(app.env.doc2path(app.env.docname)))
     title = next(iter(doctree.findall(nodes.title)), None)
@@ -38,14 +42,14 @@ def _add_stamp(app: Sphinx, doctree: nodes.document) -> None:
         return
     badge = (
         f'<p class="insitu-cost" title="measured when this page was last run">'
-        f"Runs in <b>{_cost(stamp)}</b> of memory <span>on {html.escape(stamp['device'])}</span>"
+        f"Runs in <b>{_cost(stamp)}</b> of memory <span>on {html.escape(_machine(stamp))}</span>"
         "</p>"
     )
     section = title.parent
     section.insert(section.index(title) + 1, nodes.raw("", badge, format="html"))
     rows = {
         "parameters": ", ".join(f"{k} = {v!r}" for k, v in stamp["parameters"].items()),
-        "device": stamp["device"],
+        "device": _machine(stamp),
         "seconds": stamp["seconds"],
         "peak memory": f"{stamp['peak_memory_mb']} MB; with all that belongs to the run "
         f"{stamp.get('peak_tree_mb', '-')} MB",
@@ -99,7 +103,7 @@ class ChapterCosts(_Table):
     def row(self, chapter: Chapter) -> tuple[str, ...]:
         """Link, cost and device."""
         stamp = _stamp(chapter.path)
-        cost = (_cost(stamp), stamp["device"]) if stamp else ("not run yet", "")
+        cost = (_cost(stamp), _machine(stamp)) if stamp else ("not run yet", "")
         return f"[](../notebooks/{chapter.path.name})", *cost
 
 

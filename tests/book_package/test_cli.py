@@ -275,10 +275,10 @@ def test_memory_limits_of_a_container_are_seen(tmp_path):
 
 
 def test_outlook_goes_by_the_whole_tree():
-    stamp = {"peak_memory_mb": 900, "peak_tree_mb": 1100, "seconds": 9.0, "device": "CPU"}
-    assert doctor.outlook(stamp, 1.2e9, 1e9).startswith("will run: needs 1100 MB")
-    assert doctor.outlook(stamp, 1.0e9, 1e9).startswith("will not run")
-    assert "the disk is almost full" in doctor.outlook(stamp, 1.2e9, 1e8)
+    stamp = {"peak_memory_mb": 900, "peak_tree_mb": 1100, "seconds": 9.0, "gflops": 100.0}
+    assert doctor.outlook(stamp, 1.2e9, 1e9, 50.0) == "will run: needs 1100 MB and about 18 s"
+    assert doctor.outlook(stamp, 1.0e9, 1e9, 50.0).startswith("will not run")
+    assert "the disk is almost full" in doctor.outlook(stamp, 1.2e9, 1e8, 50.0)
 
 
 def test_bank_is_made_and_not_overwritten(tmp_path, capsys):

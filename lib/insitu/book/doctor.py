@@ -30,7 +30,9 @@ def examine() -> Iterator[str]:
     disk = shutil.disk_usage(contents.ROOT)
     cores = len(psutil.Process().cpu_affinity()) if sys.platform == "linux" else os.cpu_count()
     yield "packages    " + ", ".join(f"{k} {v}" for k, v in _versions().items())
-    yield f"processor   {cores} cores; torch uses {torch.get_num_threads()} of them"
+    speed = runs.processor_speed()
+    threads = torch.get_num_threads()
+    yield f"processor   {cores} cores; torch uses {threads} of them; two do {speed:.0f} Gflop/s"
     yield f"memory      {available / 1e9:.1f} of {total / 1e9:.1f} GB are free"
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none; not needed"
     yield f"GPU         {gpu}"
@@ -48,17 +50,28 @@ def examine() -> Iterator[str]:
     yield f"            {time.perf_counter() - begin:.0f} s, {trial['peak_tree_mb']} MB: works"
     for each in contents.chapters():
         stamp = nbformat.read(each.path, as_version=4).metadata.get("insitu", {})
-        yield f"{each.name}: {outlook(stamp, available, disk.free)}"
+        yield f"{each.name}: {outlook(stamp, available, disk.free, speed)}"
     if not torch.cuda.is_available():
         yield "the gpu preset (training at paper scale): will not run here, it needs a GPU"
 
 
-def outlook(stamp: Mapping[str, Any], memory: float, disk: float) -> str:
-    """Whether a chapter will run here, in words; memory and disk are what is free [bytes]."""
+def outlook(stamp: Mapping[str, Any], memory: float, disk: float, speed: float) -> str:
+    """Whether a chapter will run here, in words.
+
+    Parameters
+    ----------
+    stamp : mapping
+        Of its page.
+    memory, disk : float
+        What is free [bytes].
+    speed : float
+        `runs.processor_speed()` here [Gflop/s].
+    """
     if not stamp:
         return "not run yet, so its cost is not known"
     megabytes = stamp.get("peak_tree_mb", stamp["peak_memory_mb"])
-    need = f"needs {megabytes} MB and took {stamp['seconds']:.0f} s on {stamp['device']}"
+    seconds = stamp["seconds"] * stamp.get("gflops", speed) / speed
+    need = f"needs {megabytes} MB and about {seconds:.0f} s"
     if megabytes * 1e6 > memory:
         return f"will not run: {need}; close other programs"
     if disk < 2e8:

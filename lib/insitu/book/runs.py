@@ -9,6 +9,7 @@ import shutil
 import sys
 import tempfile
 import threading
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -154,9 +155,11 @@ def refresh_page(path: Path) -> list[str]:
     """
     before = set(pictures(nbformat.read(path, as_version=4)).values())
     with _two_cores():
+        speed = processor_speed()
         record = run_chapter(path, {})
     executed = nbformat.read(record["notebook"], as_version=4)
     freshness.stamp_page(executed, record)
+    executed.metadata["insitu"]["gflops"] = speed
     with whole(path) as unfinished:
         nbformat.write(executed, unfinished)
     drawn = pictures(executed)
@@ -175,6 +178,28 @@ def pictures(notebook: Any) -> dict[str, str]:
         for data in outputs
         if "image/png" in data or "<figure" in data.get("text/html", "")
     }
+
+
+def processor_speed() -> float:
+    """Convolutions in float32 by two threads [Gflop/s], for which most chapters wait.
+
+    With it a time that was measured on one machine tells of another.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    channels, side = 32, 256
+    layer = torch.nn.Conv2d(channels, channels, 3, padding=1)
+    image = torch.ones(1, channels, side, side)
+    times = []
+    with torch.no_grad():
+        for _ in range(20):
+            begin = time.perf_counter()
+            layer(image)
+            times.append(time.perf_counter() - begin)
+    torch.set_num_threads(before)
+    return round(2e-9 * 9 * channels**2 * side**2 / min(times), 1)
 
 
 class TreeMemory:
