@@ -5,8 +5,12 @@ import json
 import numpy as np
 import pytest
 import tifffile
+import torch
 
 from insitu import InputError, own
+from insitu.counting.categorical import Categorical
+from insitu.counting.poisson import Poisson
+from insitu.trust.report import report
 
 
 @pytest.fixture(scope="module")
@@ -127,3 +131,20 @@ def test_bad_input_stops_before_any_work(pair, tmp_path):
         with pytest.raises(InputError, match=words):
             own.judge(*files, tmp_path / "out", progress=False, **options)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("detector", [Poisson(), Categorical.sub_frames(3)])
+def test_noise_is_that_of_the_detector_that_counted(tmp_path, detector):
+    """Counts that are not Poisson's are held against the detector that fits them."""
+    rows = torch.arange(96.0)[:, None]
+    clean = (0.8 + 0.3 * torch.cos(rows / 4) * torch.cos(rows.T / 4)).repeat(24, 1, 1)
+    counts = detector.sample(clean, torch.Generator().manual_seed(0))
+    tifffile.imwrite(tmp_path / "counts.tif", counts.numpy().astype(np.uint8))
+    tifffile.imwrite(tmp_path / "denoised.tif", clean.numpy())
+    lines = {line.line: line.value for line in judge(tmp_path, tmp_path / "out")}
+    assert lines["residual"] == pytest.approx(1, abs=0.04)
+    poisson = report(counts.numpy(), clean.numpy())[1]
+    assert poisson.line == "residual"
+    assert (abs(poisson.value - 1) > 0.2) == isinstance(detector, Categorical)
+    fitted = "Categorical" in (tmp_path / "out" / "report.html").read_text()
+    assert fitted == isinstance(detector, Categorical)

@@ -130,13 +130,13 @@ def denoise(
         numbers["mean_denoised_electrons"] = float(denoised.mean(dtype=np.float64))
         middle = len(counts) // 2
         few = slice(max(0, middle - 8), middle + 8)
+        maps = {f"counts, frame {middle}": counts[middle]}
         pictures = {
             f"counts, mean of {len(counts[few])} frames": counts[few].mean(0),
-            f"counts, frame {middle}": np.minimum(counts[middle], 4 * counts.mean() + 1),
             f"denoised, frame {middle}": denoised[middle],
         }
         title = f"{movie.path.name}, denoised"
-        write_report(results, title, numbers, text=text, pictures=pictures)
+        write_report(results, title, numbers, text=text, pictures=pictures, maps=maps)
     finally:
         results.unlock()
     return {name: float(value) for name, value in numbers.items()}

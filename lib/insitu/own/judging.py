@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,10 @@ from insitu.own.reports import write_report
 from insitu.trust import averaging, columns
 from insitu.trust.report import Line, report
 
+if TYPE_CHECKING:
+    from insitu.counting.categorical import Categorical
+
+FANO_TOLERANCE = 0.02  # a Fano factor this near to 1 counts as Poisson's, as in chapter 02
 COARSE = 0.5  # A; of wider pixels a disc of one column holds too few
 
 
@@ -104,14 +108,21 @@ def judge(
         for name in ("card.json", "candidates.csv", "likelihood_map.png", "z.npy"):
             remove(results.path / name)  # of an earlier run
         with tqdm(total=2, desc="judge", disable=not progress) as bar:
-            card = report(counts, shown, seed=seed)
-            z = averaging.agreement(counts, shown).z
+            detector = _detector(counts)
+            card = report(counts, shown, detector=detector, seed=seed)
+            z = averaging.agreement(counts, shown, detector=detector).z
             results.write_json("card.json", [asdict(line) for line in card])
             results.write("z.npy", lambda path: np.save(path, z.astype(np.float32)))
             bar.update()
             numbers = {line.line: line.value for line in card if line.value is not None}
             numbers["frames"] = len(counts)
-            text = [_of_the_dose(counts, size, frame_time or movie.frame_time or 0.0)]
+            text = [
+                _of_the_dose(counts, size, frame_time or movie.frame_time or 0.0),
+                "The card takes the detector for Poisson's."
+                if detector is None
+                else f"The counts are not Poisson's; the card takes the detector that fits them, "
+                f"{detector}.",
+            ]
             maps = {"z: denoised minus raw average, in standard deviations of counting": z}
             if box is not None and size <= COARSE:
                 crops = checks.box("movie_crop", crop, movie.shape[1:])
@@ -132,7 +143,7 @@ def judge(
             f"{movie.path.name}, denoised: {answer.path.name}",
             numbers,
             text=text,
-            table=[asdict(line) for line in card],
+            table=[_row(line) for line in card],
             pictures=pictures,
             maps=maps,
         )
@@ -147,6 +158,37 @@ def _counts(movie: Movie, frames: str, crop: str) -> NDArray[np.int32]:
     if len(part) > 1:
         return noise.as_counts(part)
     return noise.as_counts(np.repeat(part, 2, axis=0))[:1]  # which alone would be refused
+
+
+def _detector(counts: NDArray[np.int32]) -> Categorical | None:
+    """The detector that fits counts whose variance is not their mean; else None, for Poisson's."""
+    if len(counts) < 2 or np.count_nonzero(np.bincount(counts.ravel()) >= 50) < 3:
+        return None
+    histogram = noise.histogram_by_mean(counts, noise.leave_one_out_mean(counts))
+    mean, variance = noise.histogram_moments(histogram)
+    if abs(float(np.median(variance / mean)) - 1) <= FANO_TOLERANCE:
+        return None
+    from insitu.counting.categorical import Categorical  # which loads torch
+
+    return Categorical.fit(counts)
+
+
+def _row(line: Line) -> dict[str, Any]:
+    """A line of the card for people."""
+    allowed = [_bound(value) for value in (line.low, line.high)]
+    return {
+        "line": line.line,
+        "region": line.region,
+        "verdict": line.verdict,
+        "in words": line.words,
+        "value": line.value,
+        "error": line.error,
+        "allowed": " to ".join(allowed),
+    }
+
+
+def _bound(value: float | None) -> str:
+    return "any" if value is None else f"{value:.4g}"
 
 
 def _evidence(
@@ -190,7 +232,7 @@ def _of_the_dose(counts: NDArray[Any], pixel_size: float, frame_time: float) -> 
         words += f", {mean / pixel_size**2:.4g} e-/A^2"
         if frame_time:
             words += f", {mean / pixel_size**2 / frame_time:.4g} e-/(A^2 s)"
-    return f"{words}. The card takes the detector for Poisson's; `insitu run 02` measures it."
+    return f"{words}."
 
 
 def _box_in_words(given: str, box: tuple[slice, slice], corner: Sequence[int]) -> str:

@@ -59,7 +59,7 @@ def write_report(
     for group in (pictures or {}, *({caption: image} for caption, image in (maps or {}).items())):
         parts += _pictures(group)
     parts.append(_table(table))
-    parts.append(_table([{"number": k, "value": f"{v:.6g}"} for k, v in numbers.items()]))
+    parts.append(_table([{"number": k, "value": float(v)} for k, v in numbers.items()]))
     page = (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style>'
@@ -73,10 +73,16 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
         return ""
     head = "".join(f"<th>{html.escape(str(key))}</th>" for key in rows[0])
     body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(str(v))}</td>" for v in row.values()) + "</tr>"
+        "<tr>" + "".join(f"<td>{html.escape(_in_words(v))}</td>" for v in row.values()) + "</tr>"
         for row in rows
     )
     return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def _in_words(value: Any) -> str:
+    if value is None:
+        return "not known"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _pictures(pictures: Mapping[str, ArrayLike]) -> list[str]:
