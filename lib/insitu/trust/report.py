@@ -1,4 +1,4 @@
-"""A card for any denoised movie: what can be said of it, in numbers and in words."""
+"""A card for any denoised movie: what can be said of it, where, in numbers and in words."""
 
 from __future__ import annotations
 
@@ -9,15 +9,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from insitu.counting.detector import Detector
-from insitu.trust import averaging, metrics, without_truth
+from insitu.trust import averaging, metrics, missing, regression, without_truth
 from insitu.trust.averaging import movie_pair
+from insitu.trust.regions import WIDTH, Regions, find_regions
+from insitu.trust.regression import Measure
 from insitu.trust.without_truth import Estimate
 
 Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 FEWEST = 8  # frames of which an average says something
+SURE = 4.0  # standard errors, at which the forty lines of the truth pass
 INF, NAN = float("inf"), float("nan")
-WIDEST = 0.05  # error of the residual's variance, beyond which it says nothing
 SEEN = "it has seen the counts that it is held against"
+WHERE = {"all": "in the whole frame", "vacuum": "in vacuum", "bulk": "in the bulk"}
+WHERE |= {"surface": "at the surface", "support": "in the support"}
 
 
 @dataclass(frozen=True)
@@ -38,31 +43,45 @@ def report(
     raw: ArrayLike,
     denoised: ArrayLike,
     *,
+    pixel_size: float = 0.0,
+    vacuum: Mask | None = None,
     truth: ArrayLike | None = None,
     detector: Detector | None = None,
     seed: int = 0,
 ) -> list[Line]:
-    """Judge a denoised movie, of whatever program, by its raw counts.
+    """Judge a denoised movie, of whatever program, by its raw counts, region by region.
+
+    Each line has its own limits, which do not tighten with the number of frames: a value outside
+    of them, and more than 4 standard errors of counting off, fails. What these errors leave
+    open is unknown.
 
     Parameters
     ----------
     raw, denoised : (t, y, x) arrays
         Electrons per pixel and frame.
+    pixel_size : float
+        [A]; with it columns are looked for, and the lines told for vacuum, bulk, surface and
+        support (see `insitu.trust.regions`); 0 judges the frame as a whole.
+    vacuum : (y, x) array of bool, optional
+        Where there is no specimen; else what is far from every column.
     truth : (t, y, x) array, optional
         Clean frames, where they are known.
     detector : Detector, optional
         With which the counts were recorded; Poisson's by default.
     seed : int
-        Of the bootstrap, which gives the errors.
+        Of the bootstrap and of the null distribution of the map.
 
     Returns
     -------
     list of Line
-        Is it in electrons (`scale`); was noise taken out, and only noise (`residual`, its variance
-        over that of counting); has what was taken out a pattern (`whiteness`), or to do with the
-        picture (`independence`); does it agree with the average (`average_mean` and
-        `average_deviation` of z); how large is its error (`error_own_counts`,
-        `error_other_frames`, and with a truth `error_true` [e-^2]).
+        Is it in electrons (`scale`, relative bias); was noise taken out, and only noise
+        (`residual`, its variance over that of counting); has that a pattern (`whiteness`); does
+        it differ from the average as it must (`average`, deviation of z); what is kept of the
+        contrast (`contrast`, and `slope` of the counts on it); is there something in the vacuum
+        (`invented`); is it moved (`registration_y`, `registration_x` [px], `timing` [frames]);
+        does it change as the counts do (`changes`, `changes_kept`); is a column too much or
+        missing (`extra`, `missing`, of the smoothed map of z); how large is its error
+        (`error_own_counts`, `error_other_frames`, and with a truth `error_true` [e-^2]).
 
     Raises
     ------
@@ -75,19 +94,45 @@ def report(
 
     >>> clean = np.full((16, 64, 64), 0.6)
     >>> counts = np.random.default_rng(0).poisson(clean)
-    >>> {line.verdict for line in report(counts, clean)}
-    {'pass'}
+    >>> sorted({line.verdict for line in report(counts, clean)})
+    ['pass', 'unknown']
     >>> card = {line.line: line for line in report(counts, 0.9 * clean + 0.1 * counts)}
     >>> card["residual"].verdict, round(card["residual"].value, 2)
     ('fail', 0.81)
     """
     y, f = movie_pair(raw, denoised)
-    variance = averaging.variance_of(detector, np.maximum(f, 0.02 * float(f.mean())))
-    left_over = (y - f) / np.sqrt(variance)
-    own = without_truth.from_own_count(f, y, detector=detector, seed=seed)
-    card = [_scale(y, f), _residual(y, f, own), _whiteness(left_over), _independence(left_over, f)]
-    card += _average(y, f, detector)
-    card.append(_error("own_counts", "own counts", own))
+    v = averaging.variance_of(detector, np.maximum(f, 0.02 * float(f.mean())))
+    own = without_truth.own_errors(f, y, detector=detector)
+    places: dict[str, Mask] = {"all": np.ones(y.shape[1:], bool)}
+    found = None
+    if pixel_size:
+        found = find_regions(y.mean(0), f.mean(0), v.mean(0) / len(v), pixel_size)
+        places |= found.masks
+    if vacuum is not None:
+        places |= {"vacuum": vacuum}
+    width = WIDTH / pixel_size if pixel_size else 1.0
+    card = []
+    for name, mask in places.items():
+        inside = y[:, mask], f[:, mask], v[:, mask]
+        card += [
+            _scale(name, *inside),
+            _residual(name, (inside[0] - inside[1]) ** 2, own[:, mask]),
+            _whiteness(name, (y - f) / np.sqrt(v), mask),
+            _average(name, *inside),
+        ]
+    if "vacuum" in places:
+        mask = places["vacuum"]
+        card.append(_invented(y[:, mask], f[:, mask], v[:, mask]))
+    specimen = [k for k in places if k not in ("all", "vacuum")] or ["all"]
+    far, doubt = regression.others(y, width)
+    for name in specimen:
+        mask = places[name]
+        inside = y[:, mask], f[:, mask], v[:, mask]
+        card += _contrast(name, *inside, far[:, mask], doubt)
+        card += _changes(name, *inside)
+    card += _moved(y, f, v)
+    card += _columns(y, f, v, found, pixel_size)
+    card.append(_error("own_counts", "own counts", without_truth.bootstrap_mean(own, seed=seed)))
     if len(y) > 10:
         away = without_truth.from_other_frames(f, y, seed=seed)
         card.append(_error("other_frames", "frames 3 to 5 away", away))
@@ -101,9 +146,9 @@ def report(
 
 def _line(
     line: str,
+    region: str,
     question: str,
-    value: float,
-    error: float,
+    found: Measure,
     allowed: tuple[float, float],
     good: str,
     bad: str,
@@ -113,76 +158,88 @@ def _line(
 ) -> Line:
     """A line whose verdict is that of its numbers, if there is no doubt.
 
-    Where two errors pass the limit, only what is three errors outside of the allowed is a finding.
+    `allowed` is widened to 4 errors around the middle, or around its one end. With an error
+    above `limit` only a finding is one; a pass is none.
     """
+    value, error = found
     low, high = allowed
-    if 2 * error > limit and low - 3 * error < value < high + 3 * error:
-        doubt = doubt or f"{value:.3f} \u00b1 {error:.3f} is too uncertain for a limit of {limit:g}"
+    middle = (low + high) / 2 if np.isfinite(low + high) else high if np.isfinite(high) else low
+    if np.isfinite(error):
+        low, high = min(low, middle - SURE * error), max(high, middle + SURE * error)
     if not np.isfinite([value, error]).all():
         doubt = doubt or "too little was counted, or a movie does not vary"
+    elif error > limit and low <= value <= high:
+        doubt = doubt or f"{value:.3g} \u00b1 {error:.2g} is too uncertain"
     verdict: Any = "unknown" if doubt else "pass" if low <= value <= high else "fail"
     words = {"pass": good, "fail": bad, "unknown": f"This movie cannot tell: {doubt}."}[verdict]
-    numbers = [float(v) if np.isfinite(v) else None for v in (value, error, low, high)]
+    numbers = [float(n) if np.isfinite(n) else None for n in (value, error, low, high)]
     told, off, least, most = numbers
-    return Line(line, "all", told, off, least, most, verdict, f"{question} {words}")
+    return Line(line, region, told, off, least, most, verdict, f"{question} {words}")
 
 
-def _ratio(one: float, other: float) -> float:
-    return one / other if other else NAN
-
-
-def _scale(y: Array, f: Array) -> Line:
-    value = _ratio(float(f.mean()), float(y.mean())) - 1
-    measured = f"mean {f.mean():.4g}, {value:+.2%} off that of the counts"
+def _scale(region: str, y: Array, f: Array, v: Array) -> Line:
+    total = float(y.sum())
+    value, error = NAN, INF
+    if total:
+        value, error = float(f.sum()) / total - 1, float(np.sqrt(v.sum())) / total
+    side = "bright" if value > 0 else "dark"
+    measured = f"{abs(value):.1%} \u00b1 {error:.1%} too {side}"
+    if abs(value) < 2 * error:
+        measured = f"as bright as the counts, within {error:.1%}"
     return _line(
         "scale",
-        "Is it in electrons?",
-        value,
-        float(1 / np.sqrt(max(y.sum(), 1.0))),
+        region,
+        f"Is it in electrons {WHERE[region]}?",
+        Measure(value, error),
         (-0.02, 0.02),
-        f"Yes: {measured}.",
-        f"No, {measured}: other units, or a bias; all that follows is in doubt.",
+        f"Yes, {measured}.",
+        f"No, {measured}: other units, or a bias.",
         limit=0.02,
     )
 
 
-def _residual(y: Array, f: Array, own: Estimate) -> Line:
+def _residual(region: str, square: Array, own: Array) -> Line:
     """Mean square of the residual over the variance of counting."""
-    noise = float(((y - f) ** 2).mean()) - own.mse
-    ratio, width = 1 + _ratio(own.mse, noise), _ratio(own.high - own.low, 4 * noise)
-    low, high = 1 - 3 * width, 1.02 + 2 * width
+    noise = float((square - own).mean())
+    ratio, error = NAN, INF
+    if noise > 0:
+        ratio = float(square.mean()) / noise
+        error = float(own.std()) / np.sqrt(own.size) / noise
     lost = "more than noise was taken out, something of the specimen is missing"
     return _line(
         "residual",
-        "Was noise taken out, and only noise?",
-        ratio,
-        width,
-        (low, high),
+        region,
+        f"Was noise taken out {WHERE[region]}, and only noise?",
+        Measure(ratio, error),
+        (0.99, 1.02),
         "Yes: as much was taken out as counting puts in.",
-        f"No: {f'too little was taken out, {SEEN}' if ratio < low else lost}.",
-        doubt=f"its variance is known to {width:.0%}" if INF > width > WIDEST else "",
+        f"No: {f'too little was taken out, {SEEN}' if ratio < 1 else lost}.",
+        limit=0.05,
     )
 
 
-def _whiteness(left_over: Array) -> Line:
-    r = left_over - left_over.mean()
+def _whiteness(region: str, left_over: Array, mask: Mask) -> Line:
+    r = left_over - left_over[:, mask].mean()
     shifts = {
-        "column": (r[:, :, 1:], r[:, :, :-1]),
-        "row": (r[:, 1:], r[:, :-1]),
-        "frame": (r[1:], r[:-1]),
+        "column": (r[:, :, 1:], r[:, :, :-1], mask[:, 1:] & mask[:, :-1]),
+        "row": (r[:, 1:], r[:, :-1], mask[1:] & mask[:-1]),
+        "frame": (r[1:], r[:-1], mask),
     }
+    power = float((r[:, mask] ** 2).mean())
     values = {
-        name: _ratio(float((a * b).mean()), float(r.var()))
-        for name, (a, b) in shifts.items()
-        if a.size
+        name: Measure(
+            float((a[:, both] * b[:, both]).mean()) / power, 1 / np.sqrt(len(a) * both.sum())
+        )
+        for name, (a, b, both) in shifts.items()
+        if len(a) and both.any() and power
     }
-    name = max(values, key=lambda k: abs(values[k]), default="column")
-    measured = ", ".join(f"next {k} {v:+.4f}" for k, v in values.items())
+    name = max(values, key=lambda k: abs(values[k].value) / values[k].error, default="column")
+    measured = ", ".join(f"next {k} {m.value:+.4f}" for k, m in values.items())
     return _line(
         "whiteness",
-        "Is what was taken out white?",
-        values.get(name, NAN),
-        float(1 / np.sqrt(r.size)),
+        region,
+        f"Is what was taken out {WHERE[region]} white?",
+        values.get(name, Measure(NAN, INF)),
         (-0.02, 0.02),
         f"Yes: it has no pattern (correlation with the {measured}).",
         f"No: it is alike from {name} to {name} (correlation with the {measured}).",
@@ -190,65 +247,188 @@ def _whiteness(left_over: Array) -> Line:
     )
 
 
-def _independence(left_over: Array, f: Array) -> Line:
-    shared = float(((left_over - left_over.mean()) * (f - f.mean())).mean())
-    value = _ratio(shared, float(left_over.std() * f.std()))
-    lost = "contrast was lost, or a pixel keeps its own noise"
-    bold = "contrast was exaggerated, or noise of other counts kept"
+def _average(region: str, y: Array, f: Array, v: Array) -> Line:
+    """Deviation of z, the difference of the averages in standard errors of counting."""
+    z = (f - y).mean(0) / np.sqrt(v.mean(0) / len(v))
+    few = f"{len(y)} frames are too few for an average, {FEWEST} are the least"
+    value = float(np.sqrt((z**2).mean()))
+    bad = "the average shows what the denoised frames do not, or the other way round"
+    if value < 1:
+        bad = f"it agrees better than independent counts can: {SEEN}"
     return _line(
-        "independence",
-        "Has what was taken out nothing to do with the picture?",
-        value,
-        float(1 / np.sqrt(f.size)),
-        (-0.02, 0.02),
-        f"Nothing: correlation {value:+.4f}.",
-        f"It has: {lost if value > 0 else bold} (correlation {value:+.4f}).",
-        limit=0.02,
+        "average",
+        region,
+        f"Does it differ from the average of {len(y)} frames {WHERE[region]} by counting alone?",
+        Measure(value, float(1 / np.sqrt(2 * z.size))),
+        (0.8, 1.1),
+        f"Yes: root mean square of z {value:.3f}.",
+        f"No: root mean square of z {value:.3f}; {bad}.",
+        limit=0.1,
+        doubt=few if len(y) < FEWEST else "",
     )
 
 
-def _average(y: Array, f: Array, detector: Detector | None) -> list[Line]:
-    z, mean, deviation, frames = averaging.agreement(y, f, detector=detector)
-    few = f"{frames} frames are too few for an average, {FEWEST} are the least"
-    doubt = few if frames < FEWEST else ""
-    hint = "If nothing moved, do not believe it."
+def _invented(y: Array, f: Array, v: Array) -> Line:
+    found = regression.invented(y, f, v)
+    measured = f"{found.value:.1%} \u00b1 {found.error:.1%} of its level"
+    return _line(
+        "invented",
+        "vacuum",
+        "Is the vacuum empty, as in the counts?",
+        found,
+        (-0.015, 0.015),
+        f"Yes: what it shows and the counts do not has an amplitude of {measured}.",
+        f"No: it shows what the counts {'do not have' if found.value > 0 else 'have, too faintly'}"
+        f", an amplitude of {measured}.",
+        limit=0.01,
+    )
+
+
+def _contrast(
+    region: str, y: Array, f: Array, v: Array, far: Array, doubt: Array
+) -> list[Line]:
+    kept, slope = regression.kept(y, f, v, far, doubt), regression.slope(y, f, v)
+    few = f"{len(y)} frames are too few to know the contrast by" if len(y) < FEWEST else ""
+    told = f"{kept.value:.2f} \u00b1 {kept.error:.2f} of the contrast is kept"
+    sloped = f"raw on denoised has the slope {slope.value:.2f} \u00b1 {slope.error:.2f}"
     return [
         _line(
-            "average_mean",
-            f"Is it as bright as the average of {frames} frames?",
-            mean,
-            float(1 / np.sqrt(z.size)),
-            (-0.05, 0.05),
-            f"Yes: z {mean:+.3f}.",
-            f"No: z {mean:+.3f}. {hint}",
-            limit=0.05,
-            doubt=doubt,
+            "contrast",
+            region,
+            f"Is the contrast kept {WHERE[region]}?",
+            kept,
+            (0.95, 1.05),
+            f"Yes: {told}.",
+            f"No: {told}{'' if kept.value < 1 else '; more than the counts show'}.",
+            limit=0.1,
+            doubt=few,
         ),
         _line(
-            "average_deviation",
-            f"Does it agree with the average of {frames} frames from pixel to pixel?",
-            deviation,
-            float(1 / np.sqrt(2 * z.size)),
-            (-INF, 1.1),
-            f"Yes, within counting noise: deviation of z {deviation:.3f}.",
-            f"No: deviation of z {deviation:.3f}; the average shows what the denoised frames do "
-            f"not, or the other way round. {hint}",
+            "slope",
+            region,
+            f"Do the counts follow it {WHERE[region]}?",
+            slope,
+            (0.95, 1.05),
+            f"Yes: {sloped}.",
+            f"No: {sloped}, and should have 1: "
+            f"{'contrast was lost' if slope.value > 1 else 'a part of what it shows is not there'}.",
             limit=0.1,
-            doubt=doubt,
         ),
     ]
 
 
+def _changes(region: str, y: Array, f: Array, v: Array) -> list[Line]:
+    nothing = Measure(NAN, INF)
+    few = f"{len(y)} frames are too few to see changes in" if len(y) < FEWEST else ""
+    kept, slope = (nothing, nothing) if few else regression.changes(y, f, v)
+    wrong = "they are shown weaker than they are" if slope.value > 1 else "invented"
+    wrong = "the frames run in reverse, or are others" if slope.value < 0 else wrong
+    lost = "a still picture" if abs(kept.value) < SURE * kept.error else "too little"
+    return [
+        _line(
+            "changes",
+            region,
+            f"Do the counts change {WHERE[region]} as it does?",
+            slope,
+            (0.9, 1.1),
+            f"Yes: raw on denoised changes have the slope {slope.value:.2f} \u00b1 "
+            f"{slope.error:.2f}.",
+            f"No: raw on denoised changes have the slope {slope.value:.2f} \u00b1 "
+            f"{slope.error:.2f}: {wrong}.",
+            limit=0.2,
+            doubt=few,
+        ),
+        _line(
+            "changes_kept",
+            region,
+            f"Does it change {WHERE[region]} as the counts do?",
+            kept,
+            (0.9, 1.1),
+            f"Yes: {kept.value:.2f} \u00b1 {kept.error:.2f} of the changes is kept.",
+            f"No: {kept.value:.2f} \u00b1 {kept.error:.2f} of the changes is kept: {lost}.",
+            limit=0.2,
+            doubt=few,
+        ),
+    ]
+
+
+def _moved(y: Array, f: Array, v: Array) -> list[Line]:
+    down, right = regression.shift(y, f, v, np.gradient(f, axis=1), np.gradient(f, axis=2)) if (
+        min(f.shape[1:]) > 1
+    ) else [Measure(NAN, INF)] * 2
+    (later,) = (
+        regression.shift(y, f, v, np.gradient(f, axis=0)) if len(f) > 2 else [Measure(NAN, INF)]
+    )
+    return [
+        _line(
+            name,
+            "all",
+            question,
+            found,
+            (-limit, limit),
+            f"Yes, within {SURE * found.error:.2f} {unit}: {found.value:+.2f} \u00b1 {found.error:.2f}.",
+            f"No: off by {found.value:+.2f} \u00b1 {found.error:.2f} {unit}.",
+            limit=limit,
+        )
+        for name, question, found, limit, unit in (
+            ("registration_y", "Does it lie on the counts, row by row?", down, 0.1, "px"),
+            ("registration_x", "Does it lie on the counts, column by column?", right, 0.1, "px"),
+            ("timing", "Is it in time with the counts?", later, 0.3, "frames"),
+        )
+    ]
+
+
+def _columns(
+    y: Array, f: Array, v: Array, found: Regions | None, pixel_size: float
+) -> list[Line]:
+    """Peaks of the map of z; and columns that the counts do not follow, sites that they fill."""
+    few = f"{len(y)} frames are too few to see a column in" if len(y) < FEWEST else ""
+    width = WIDTH / pixel_size if found else 1.5
+    extra: list[Any] = []
+    absent: list[Any] = []
+    for ring, wide in ((True, width), (False, 1.3 * width)):
+        z = missing.difference(y, f, v, wide, ring=ring)
+        extra += _new(extra, z.peaks(1), z.reach)
+        absent += _new(absent, z.peaks(-1), z.reach)
+        if found:
+            shown, vacant = found.positions[: found.shown], found.vacant
+            extra += _new(extra, shown[missing.clear(z.at(shown, 1))], z.reach)
+            absent += _new(absent, vacant[missing.clear(z.at(vacant, -1))], z.reach)
+    return [
+        _line(
+            name,
+            "all",
+            f"Is a column {short}?",
+            Measure(float(len(places)), 0.0),
+            (0.0, 0.0),
+            "None is found that chance would not give.",
+            f"Yes: at {len(places)} places it {bad}, at (y, x) = "
+            f"{', '.join(f'({a:.0f}, {b:.0f})' for a, b in places[:5])} px first.",
+            doubt=few,
+        )
+        for name, places, short, bad in (
+            ("extra", extra, "too much", "shows what the counts do not"),
+            ("missing", absent, "missing", "leaves out what the counts show"),
+        )
+    ]
+
+
+def _new(known: list[Any], places: Array, reach: float) -> list[Any]:
+    """Places that are not near to known ones."""
+    return [tuple(p) for p in places if not known or np.hypot(*(np.array(known) - p).T).min() > reach]
+
+
 def _error(name: str, route: str, e: Estimate, doubt: str = "") -> Line:
     good = f"uPSNR {e.psnr():.1f} dB, mean squared error {e.low:.5f} to {e.high:.5f}."
-    if not e.mse > 0:
-        good = f"Too small to be told: a mean squared error of at most {e.high:.5f}."
+    if not e.low > 0 and e.high > 0:
+        least = Estimate(e.high, e.high, e.high).psnr()
+        good = f"uPSNR at least {least:.1f} dB: a mean squared error of at most {e.high:.5f}."
     return _line(
         f"error_{name}",
+        "all",
         f"How large is its error, by {route}?",
-        e.mse,
-        (e.high - e.low) / 4,
-        (e.mse - e.high, INF),  # 0 or more is not excluded
+        Measure(e.mse, (e.high - e.low) / 4),
+        (0.0, INF),
         good,
         f"Negative ({e.low:.5f} to {e.high:.5f}): {SEEN}.",
         doubt=doubt,
@@ -261,4 +441,4 @@ def _true_error(f: Array, truth: Array) -> Line:
     measured = f"{told}; mean squared error {value:.5f}, the best constant's {floor:.5f}."
     bad = f"Larger than a constant's: {measured}"
     question = "How large is it really?"
-    return _line("error_true", question, value, 0.0, (-INF, floor), measured, bad)
+    return _line("error_true", "all", question, Measure(value, 0.0), (-INF, floor), measured, bad)

@@ -123,13 +123,20 @@ def from_own_count(
     >>> 0.01 in from_own_count(np.full(counts.shape, 0.6), counts)
     True
     """
+    return bootstrap_mean(own_errors(prediction, raw, detector=detector), seed=seed)
+
+
+def own_errors(
+    prediction: ArrayLike, raw: ArrayLike, *, detector: Detector | None = None
+) -> Array:
+    """(y - f)^2 - g(y) of every pixel (t, y, x), whose mean `from_own_count` takes."""
     f, y = movie_pair(prediction, raw)
     noise = y
     if detector is not None:
         if (y < 0).any() or (y != np.rint(y)).any():
             raise InputError("raw: values are no counts, so that a detector says nothing of them")
         noise = noise_of_counts(detector, float(f.max()), int(y.max()))[y.astype(np.int64)]
-    return bootstrap_mean((y - f) ** 2 - noise, seed=seed)
+    return np.asarray((y - f) ** 2 - noise)
 
 
 def noise_of_counts(detector: Detector, brightest: float, largest: int) -> Array:
