@@ -70,8 +70,6 @@ give the counted frames, or divide by the gain and round where that is exact
         raise InputError(f"movie: expected numbers, got values of type {movie.dtype}")
     finite("movie", movie)
     whole_numbers("movie", movie)
-    if not movie.any():
-        raise InputError("movie: every value is 0, no electron was recorded")
     if movie.min() == movie.max():
         raise InputError(f"movie: every value is {movie.min():g}; counted electrons vary")
     mean = float(movie.mean(dtype=np.float64))
@@ -130,13 +128,14 @@ def best_smoothing(frames: ArrayLike) -> tuple[float, float]:
     Judged on the central 96 x 96 pixels of at most 64 frames.
     """
     movie = np.asarray(frames, dtype=np.float32)[:64]
-    (top, left) = (max(0, (n - 96) // 2) for n in movie.shape[1:])
+    top, left = (max(0, (n - 96) // 2) for n in movie.shape[1:])
     movie = movie[:, top : top + 96, left : left + 96]
-    scores = {}
-    for sigma in [(t, s) for t in _SIGMAS_T for s in _SIGMAS_XY if (t or s)]:
+
+    def score(sigma: tuple[float, float]) -> float:
         mean = leave_one_out_mean(movie, sigma=sigma)
-        scores[sigma] = float((movie * np.log(mean) - mean).mean())
-    return max(scores, key=lambda sigma: scores[sigma])
+        return float((movie * np.log(mean) - mean).mean())
+
+    return max(((t, s) for t in _SIGMAS_T for s in _SIGMAS_XY if t or s), key=score)
 
 
 def histogram_by_mean(counts: ArrayLike, mean: ArrayLike) -> Histogram:

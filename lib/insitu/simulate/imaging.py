@@ -123,19 +123,18 @@ def image(
     else:
         sides = [max(1, round(length / pixel_size)) for length in wave.extent]
         steps, held = [pixel_size] * 2, min(2 * limit, 0.5 / pixel_size)
-    sides = list(shape or sides)
-    spectrum = sum(
+    spectra = (
         weight * _intensity_spectrum(wave, setting, limit, held)
         for weight, setting in _focal_settings(optics, focal_points)
     )
-    assert isinstance(spectrum, Tensor)
+    spectrum = sum(spectra, start=torch.zeros(()))
     reach = spectrum.shape[1] // 2, spectrum.shape[2] - 1
     fy = torch.arange(-reach[0], reach[0] + 1, device=spectrum.device) / wave.extent[0]
     fx = torch.arange(reach[1] + 1, device=spectrum.device) / wave.extent[1]
     width = torch.as_tensor(optics.vibration, dtype=torch.float32, device=spectrum.device)
     width = width.reshape(-1, 1, 1)
     spectrum = spectrum * torch.exp(-2 * (torch.pi * width) ** 2 * (fy[:, None] ** 2 + fx**2))
-    return sampled(spectrum, wave.extent, steps, sides, rotation, shift)
+    return sampled(spectrum, wave.extent, steps, shape or sides, rotation, shift)
 
 
 def _focal_settings(optics: Optics, points: int) -> list[tuple[float, Optics]]:
@@ -143,27 +142,21 @@ def _focal_settings(optics: Optics, points: int) -> list[tuple[float, Optics]]:
         return [(1.0, optics)]
     nodes, weights = np.polynomial.hermite.hermgauss(points)
     sharp = replace(optics, focal_spread=0.0)
-    return [
-        (
-            float(w) / np.sqrt(np.pi),
-            replace(sharp, defocus=optics.defocus + float(x) * optics.focal_spread),
-        )
-        for x, w in zip(nodes, weights, strict=True)
-    ]
+    defoci = [optics.defocus + float(x) * optics.focal_spread for x in nodes]
+    shares = [float(w) / np.sqrt(np.pi) for w in weights]
+    return [(w, replace(sharp, defocus=d)) for w, d in zip(shares, defoci, strict=True)]
 
 
 def _intensity_spectrum(wave: Wave, optics: Optics, limit: float, held: float) -> Tensor:
     """Fourier coefficients of |psi|^2 within +-held [1/A], centred, (n, fy, fx)."""
-    values = wave.values
-    waves = torch.fft.fft2(values, norm="forward")
+    waves = torch.fft.fft2(wave.values, norm="forward")
     steps = [1 / length for length in wave.extent]
     ky, kx = (
-        _wave_frequencies(n, s, values.device)
-        for n, s in zip(values.shape[-2:], steps, strict=True)
+        torch.fft.fftfreq(n, device=waves.device, dtype=torch.float64) * n * step
+        for n, step in zip(waves.shape[-2:], steps, strict=True)
     )
     mesh = torch.meshgrid(ky, kx, indexing="ij")
-    radius = torch.hypot(*mesh)
-    chosen = radius < limit + max(steps)
+    chosen = torch.hypot(*mesh) < limit + max(steps)
     k_y, k_x = mesh[0][chosen], mesh[1][chosen]
     transfer = contrast_transfer(optics, k_y, k_x, wave.wavelength, steps)
     passed = waves[:, None, chosen] * transfer  # (configurations, n, coefficients)
@@ -173,13 +166,12 @@ def _intensity_spectrum(wave: Wave, optics: Optics, limit: float, held: float) -
         torch.round(k / s).long() % n for k, s, n in zip((k_y, k_x), steps, grid, strict=True)
     )
     n_configurations, n_images, _ = passed.shape
-    intensity: Tensor | float = 0.0
+    intensity = torch.zeros((), device=passed.device)
     for configuration in passed:
         spread = torch.zeros(n_images, grid[0] * grid[1], dtype=passed.dtype, device=passed.device)
         spread = spread.index_copy(1, row * grid[1] + column, configuration)
         psi = torch.fft.ifft2(spread.reshape(n_images, *grid), norm="forward")
         intensity = intensity + (psi.real**2 + psi.imag**2) / n_configurations
-    assert isinstance(intensity, Tensor)
     half = torch.fft.rfft2(intensity, norm="forward")
     reach = [min(int(held / s + 1e-6), (n - 1) // 2) for s, n in zip(steps, grid, strict=True)]
     return centred(half, reach)
@@ -214,8 +206,7 @@ def contrast_transfer(
         (3, *wavy("coma", 1)),
         (3, *wavy("trefoil", 3)),
     ]
-    chi: Tensor = torch.zeros_like(alpha)
-    radial, azimuthal = torch.zeros_like(alpha), torch.zeros_like(alpha)
+    chi, radial, azimuthal = still, still, still
     for power, amplitude, derivative in terms:
         chi = chi + amplitude * alpha**power / power
         radial = radial + amplitude * alpha ** (power - 1)
@@ -244,7 +235,3 @@ def _check(optics: Optics, pixel_size: float | None) -> None:
     within("aperture", optics.aperture, 1, 80, "mrad")
     if pixel_size is not None:
         within("pixel_size", pixel_size, 0.005, 10, "A")
-
-
-def _wave_frequencies(n: int, step: float, device: torch.device) -> Tensor:
-    return torch.fft.fftfreq(n, device=device, dtype=torch.float64) * n * step
