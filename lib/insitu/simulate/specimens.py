@@ -155,7 +155,11 @@ def assemble(platinum: Array, slab: Atoms, *, width: float) -> Atoms:
     specimen.set_cell([width, width, specimen.positions[:, 2].max() + 2.0])
     specimen.pbc = (True, False, False)
     number_columns(specimen)
-    check(specimen)
+    nearest = nearest_distance(specimen)
+    if nearest < NEAREST:
+        raise InputError(
+            f"the specimen: two atoms are {nearest:.2f} A apart, less than {NEAREST} A"
+        )
     return specimen
 
 
@@ -189,24 +193,18 @@ def ceria(recipe: Recipe, rng: np.random.Generator) -> tuple[Atoms, list[dict[st
     missing: list[dict[str, Any]] = []
     gone: list[int] = []
     number_columns(slab)
-    for symbol, count in (("O", recipe.oxygen_vacancies), ("Ce", recipe.cerium_vacancies)):
+    for symbol, name in (("O", "oxygen_vacancies"), ("Ce", "cerium_vacancies")):
+        count = getattr(recipe, name)
         if not count:
             continue
         column = rng.choice(np.unique(slab.arrays["column"][slab.symbols == symbol]))
         members = np.flatnonzero(slab.arrays["column"] == column)
         if count > len(members):
-            name = {"O": "oxygen_vacancies", "Ce": "cerium_vacancies"}[symbol]
             raise InputError(f"{name}: got {count}, a column has {len(members)} atoms")
         gone += list(rng.choice(members, count, replace=False))
-        x, height = slab.positions[members[0], :2]
+        x, height = slab.positions[members[0], :2].tolist()
         missing.append(
-            {
-                "symbol": symbol,
-                "x": float(x),
-                "height": float(height),
-                "atoms": len(members),
-                "missing": count,
-            }
+            {"symbol": symbol, "x": x, "height": height, "atoms": len(members), "missing": count}
         )
     del slab[gone]
     return slab, missing
@@ -279,27 +277,8 @@ def tilted(specimen: Atoms, tilt: tuple[float, float]) -> Atoms:
     sheared.positions[:, 0] += about_y * depth
     sheared.positions[:, 1] += about_x * depth
     sheared.positions[:, 0] = (sheared.positions[:, 0] + 1e-6) % sheared.cell[0, 0]
-    if not 0 < sheared.positions[:, 1].min() <= sheared.positions[:, 1].max() < sheared.cell[1, 1]:
-        sheared.positions[:, 1] %= sheared.cell[1, 1]  # the wave is periodic in y too
+    sheared.positions[:, 1] %= sheared.cell[1, 1]  # the wave is periodic in y too
     return sheared
-
-
-def check(specimen: Atoms) -> None:
-    """Hold a specimen against what is physically possible.
-
-    Raises
-    ------
-    InputError
-        If an atom is outside of the cell, or two are nearer than `NEAREST`.
-    """
-    scaled = specimen.get_scaled_positions(wrap=False)
-    if not ((scaled >= 0) & (scaled < 1)).all():
-        raise InputError("the specimen: an atom lies outside of the cell")
-    nearest = nearest_distance(specimen)
-    if nearest < NEAREST:
-        raise InputError(
-            f"the specimen: two atoms are {nearest:.2f} A apart, less than {NEAREST} A"
-        )
 
 
 def nearest_distance(specimen: Atoms) -> float:
