@@ -38,8 +38,7 @@ class Movie:
     @property
     def shape(self) -> tuple[int, int, int]:
         """Frames, rows, columns."""
-        t, y, x = self.data.shape
-        return int(t), int(y), int(x)
+        return self.data.shape
 
     def part(self, frames: str = "", crop: str = "") -> NDArray[Any]:
         """Read a part of the movie, (t, y, x).

@@ -105,7 +105,7 @@ def test_samples_are_endless_and_reproducible(shipped):
 
 def test_samples_are_images_of_their_optics(shipped):
     sample = banks.sample(shipped, shipped.part("test"), 0, images=2, size=48, seed=1)
-    one = {k: v[1:2] if torch.is_tensor(v) else v for k, v in sample.optics.values().items()}
+    one = {k: v[1:2] if torch.is_tensor(v) else v for k, v in vars(sample.optics).items()}
     candidates = [
         image(
             shipped.wave(sample.structure),

@@ -121,11 +121,10 @@ def _is_white(k: np.ndarray) -> Finding:
     error = np.sqrt(1.5 / k[1:].size)  # differences overlap, hence 1.5
     limit = max(CORRELATION, 4 * error)
     good = largest <= limit
+    no = "No: neighbours share noise; a blind spot must hide them too."
     return Finding(
         "Is the noise independent from pixel to pixel?",
-        "Yes: a blind spot of one pixel is enough."
-        if good
-        else "No: neighbours share noise; a blind spot must hide them too.",
+        "Yes: a blind spot of one pixel is enough." if good else no,
         f"largest correlation {largest:.4f} within {_REACH} px, standard error {error:.4f}",
         f"at most {limit:.3f}",
         good,
@@ -135,15 +134,13 @@ def _is_white(k: np.ndarray) -> Finding:
 def _is_white_in_time(k: np.ndarray) -> Finding:
     rho = noise.temporal_correlation(k)
     limit = max(CORRELATION, 4 / np.sqrt(k[2:].size or 1))
+    good = abs(rho) <= limit  # never of nan
     if np.isnan(rho):
-        answer, good = "Cannot be told from two frames.", False
+        answer = "Cannot be told from two frames."
+    elif good:
+        answer = "Yes: a frame's neighbours carry fresh electrons."
     else:
-        good = abs(rho) <= limit
-        answer = (
-            "Yes: a frame's neighbours carry fresh electrons."
-            if good
-            else "No: frames share noise (a lagging detector or interpolated frames)."
-        )
+        answer = "No: frames share noise (a lagging detector or interpolated frames)."
     return Finding(
         "Is it independent from frame to frame?",
         answer,

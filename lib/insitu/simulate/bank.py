@@ -154,17 +154,14 @@ class Bank:
     """
 
     def __init__(self, path: Path | str) -> None:
-        path = Path(path)
-        if not (path / "zarr.json").is_file():
-            raise InputError(f"{path} is no bank of exit waves")
-        store: Any = zarr.open_group(path, mode="r")
-        about = dict(store.attrs)
         try:
+            store: Any = zarr.open_group(path, mode="r")
+            about = dict(store.attrs)
             self.recipes = [Recipe(**{**r, "tilt": tuple(r["tilt"])}) for r in about["recipes"]]
             self.extent = (float(about["extent"][0]), float(about["extent"][1]))
             self.energy = float(about["energy"])
             packed_waves = store["waves"][:]
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError, OSError) as error:
             raise InputError(f"{path} is no bank of exit waves ({error})") from None
         if len(packed_waves) != len(self.recipes) or not np.isfinite(packed_waves).all():
             raise InputError(f"{path} is damaged; make it again")

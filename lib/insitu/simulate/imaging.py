@@ -11,7 +11,7 @@ with a spherical aberration of -13 um, atoms are white at a negative defocus.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -40,10 +40,6 @@ class Optics:
     convergence: float | Tensor = 0.0  # standard deviation of the illumination's angles [mrad]
     vibration: float | Tensor = 0.25  # standard deviation of the image's movement, one axis [A]
     aperture: float = 32.0  # semiangle [mrad]
-
-    def values(self) -> dict[str, float | Tensor]:
-        """Return the entries by name."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
 
 
 def image(
@@ -131,8 +127,7 @@ def image(
     reach = spectrum.shape[1] // 2, spectrum.shape[2] - 1
     fy = torch.arange(-reach[0], reach[0] + 1, device=spectrum.device) / wave.extent[0]
     fx = torch.arange(reach[1] + 1, device=spectrum.device) / wave.extent[1]
-    width = torch.as_tensor(optics.vibration, dtype=torch.float32, device=spectrum.device)
-    width = width.reshape(-1, 1, 1)
+    width = torch.as_tensor(optics.vibration, device=spectrum.device).float().reshape(-1, 1, 1)
     spectrum = spectrum * torch.exp(-2 * (torch.pi * width) ** 2 * (fy[:, None] ** 2 + fx**2))
     return sampled(spectrum, wave.extent, steps, shape or sides, rotation, shift)
 
@@ -190,7 +185,7 @@ def contrast_transfer(
     alpha, phi = wavelength * torch.hypot(ky, kx), torch.atan2(ky, kx)
     value = {
         name: torch.as_tensor(v, dtype=f64, device=ky.device).reshape(-1, 1)
-        for name, v in optics.values().items()
+        for name, v in vars(optics).items()
     }
 
     def wavy(amplitude: str, order: int) -> tuple[Tensor, Tensor]:
@@ -226,7 +221,7 @@ def contrast_transfer(
 
 
 def _check(optics: Optics, pixel_size: float | None) -> None:
-    for name, value in optics.values().items():
+    for name, value in vars(optics).items():
         if isinstance(value, str) or not bool(torch.isfinite(torch.as_tensor(value)).all()):
             raise InputError(f"{name}: got {value!r}, allowed is a finite number")
     for name in ("focal_spread", "convergence", "vibration"):

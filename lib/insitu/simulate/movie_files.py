@@ -62,12 +62,9 @@ def load(path: Path | str) -> SimulatedMovie:
     InputError
         If it is something else.
     """
-    path = Path(path)
-    if not (path / "zarr.json").is_file():
-        raise InputError(f"{path} is no movie of ours: it has no zarr.json")
-    group: Any = zarr.open_group(path, mode="r")
-    about = dict(group.attrs)
     try:
+        group: Any = zarr.open_group(path, mode="r")
+        about = dict(group.attrs)
         given = about["plan"] | {"hops": tuple(tuple(h) for h in about["plan"]["hops"])}
         columns = np.zeros(group["columns/x"].shape, dtype=COLUMN_FIELDS)
         for name, _ in COLUMN_FIELDS:
@@ -79,7 +76,7 @@ def load(path: Path | str) -> SimulatedMovie:
             events=list(about["events"]),
             **{name: group[name][:] for name in _ARRAYS},
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError, OSError) as error:
         raise InputError(f"{path} is no movie of ours ({error})") from None
 
 

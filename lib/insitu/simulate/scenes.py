@@ -150,14 +150,15 @@ def pair_of_particles(plan: Plan) -> Scene:
             labels.append(body.labels + 100_000 * number)
         return _labelled(np.concatenate(atoms), np.concatenate(labels), slab)
 
-    changed = list(bodies)
+    changed: list[Particle] = []
     moved: list[int] = []
-    for number in range(len(bodies)):
+    for number, body in enumerate(bodies):
         gone: list[int] = []
         for _ in range(3):
-            column, target = hop(changed[number], taken=gone, number=0)
-            changed[number] = changed[number].moved({column: target})
+            column, target = hop(body, taken=gone, number=0)
+            body = body.moved({column: target})
             gone.append(column)
+        changed.append(body)
         moved += [column + 100_000 * number for column in gone]
     between = [[bodies[0], changed[1]], [changed[0], bodies[1]]][: plan.samples]
     exposures = [

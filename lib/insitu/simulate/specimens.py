@@ -79,8 +79,8 @@ class Recipe:
         for name, (low, high) in limits.items():
             within(name, getattr(self, name), low, high)
         one_of("defect", self.defect, DEFECTS)
-        if max(map(abs, self.tilt)) > 10:
-            raise InputError(f"tilt: got {self.tilt}, allowed is -10 to 10 degrees about each axis")
+        for angle in self.tilt:
+            within("tilt", angle, -10, 10, "degrees")
 
 
 def build(recipe: Recipe) -> Atoms:
@@ -121,7 +121,13 @@ def build(recipe: Recipe) -> Atoms:
     slab, missing = ceria(recipe, rng)
     specimen = assemble(standing(sites[inside]), slab, width=periods(recipe.field) * PERIOD)
     specimen.info |= {"recipe": asdict(recipe), "vacancies": missing}
-    return tilted(specimen, recipe.tilt)
+    about_x, about_y = np.tan(np.deg2rad(recipe.tilt))
+    depth = specimen.positions[:, 2] - specimen.cell[2, 2] / 2
+    specimen.positions[:, 0] += about_y * depth
+    specimen.positions[:, 1] += about_x * depth
+    specimen.positions[:, 0] = (specimen.positions[:, 0] + 1e-6) % specimen.cell[0, 0]
+    specimen.positions[:, 1] %= specimen.cell[1, 1]  # the wave is periodic in y too
+    return specimen
 
 
 def assemble(platinum: Array, slab: Atoms, *, width: float) -> Atoms:
@@ -236,12 +242,9 @@ def with_defect(
     corner = rng.choice(candidates[exposed <= np.sort(exposed)[min(2, len(exposed) - 1)]])
     members = np.flatnonzero(inside & (column == corner))
     members = members[np.argsort(sites[members, 2])]
-    if defect in ("D1", "D2"):
-        inside[members] = False
-    elif defect == "Dh":
-        inside[members[: len(members) // 2]] = False
-    elif defect == "Ds":
-        inside[np.delete(members, len(members) // 2)] = False
+    middle = len(members) // 2
+    part = {"Dh": members[:middle], "Ds": np.delete(members, middle)}
+    inside[part.get(defect, members)] = False
     if defect == "D2":
         centres = np.array([sites[column == c, :2].mean(0) for c in candidates])
         distance = np.linalg.norm(centres - sites[members[0], :2], axis=1)
@@ -267,18 +270,6 @@ def number_columns(specimen: Atoms) -> None:
         surface[metal] = (around - 1 < 6)[where]
     specimen.set_array("column", column)
     specimen.set_array("surface", surface)
-
-
-def tilted(specimen: Atoms, tilt: tuple[float, float]) -> Atoms:
-    """Tilt a specimen about x and y [degrees], as a shear along the beam."""
-    about_x, about_y = np.tan(np.deg2rad(tilt))
-    depth = specimen.positions[:, 2] - specimen.cell[2, 2] / 2
-    sheared = specimen.copy()
-    sheared.positions[:, 0] += about_y * depth
-    sheared.positions[:, 1] += about_x * depth
-    sheared.positions[:, 0] = (sheared.positions[:, 0] + 1e-6) % sheared.cell[0, 0]
-    sheared.positions[:, 1] %= sheared.cell[1, 1]  # the wave is periodic in y too
-    return sheared
 
 
 def nearest_distance(specimen: Atoms) -> float:
