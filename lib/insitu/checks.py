@@ -60,9 +60,8 @@ def finite(name: str, values: ArrayLike) -> None:
     Traceback (most recent call last):
     insitu.InputError: movie: 1 values are NaN or infinite; replace or crop them
     """
-    array = np.asarray(values)
-    if array.dtype.kind in "fc" and not np.isfinite(array).all():
-        bad = int((~np.isfinite(array)).sum())
+    bad = int((~np.isfinite(np.asarray(values))).sum())
+    if bad:
         raise InputError(f"{name}: {bad} values are NaN or infinite; replace or crop them")
 
 

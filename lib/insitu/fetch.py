@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,8 +23,7 @@ class Unavailable(InputError):
     """A recording that is neither in the data cache nor to be had from its address."""
 
 
-@dataclass(frozen=True)
-class Recording:
+class Recording(NamedTuple):
     """A real recording: where it comes from, and its checksum."""
 
     url: str

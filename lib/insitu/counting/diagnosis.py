@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,8 +16,7 @@ CORRELATION = 0.02  # a smaller correlation of the noise does not matter to a de
 _REACH = 3  # pixels
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """One question, answered."""
 
     question: str

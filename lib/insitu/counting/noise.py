@@ -6,8 +6,7 @@ count of a pixel is estimated from its neighbours in space and time, never from 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -239,8 +238,7 @@ def flattest_box(frames: ArrayLike) -> tuple[slice, slice]:
     return slice(int(y), int(y) + size), slice(int(x), int(x) + size)
 
 
-@dataclass(frozen=True)
-class GTest:
+class GTest(NamedTuple):
     """A likelihood-ratio test of goodness of fit: G = 2 sum O log(O / E)."""
 
     statistic: float

@@ -91,7 +91,8 @@ def make_bank(path: Path | str, count: int, *, seed: int = 0, workers: int | Non
     Raises
     ------
     InputError
-        If the path exists, the unfinished bank beside it is another one, or the disk is full.
+        If the path exists or cannot be written, the unfinished bank beside it is another one, or
+        the disk is full.
     """
     path = Path(path)
     if count < 1:
@@ -103,11 +104,6 @@ def make_bank(path: Path | str, count: int, *, seed: int = 0, workers: int | Non
     width = specimens.periods(FIELD) * specimens.PERIOD
     side = 2 * int(np.ceil(SEMIANGLE * 1e-3 / wavelength(300e3) * width)) + 2
     need = count * side**2 * 4
-    parent = path.resolve().parent
-    if not parent.is_dir():
-        raise InputError(f"{parent} is no folder; make it first")
-    if shutil.disk_usage(parent).free < 1.1 * need:
-        raise InputError(f"{parent}: the bank needs {need / 1e6:.0f} MB, less are free")
     about = {
         "what": "electron waves behind Pt on CeO2, coefficients within the aperture, x 256",
         "seed": seed,
@@ -117,13 +113,15 @@ def make_bank(path: Path | str, count: int, *, seed: int = 0, workers: int | Non
         "recipes": [asdict(r) for r in recipes],
         "licence": "CC-BY-4.0",
     }
-    about = json.loads(json.dumps(about))
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(path.parent).free < 1.1 * need:
+            raise InputError(f"{path.parent}: the bank needs {need / 1e6:.0f} MB, less are free")
         if unfinished.exists():
             if not (unfinished / "done" / "zarr.json").is_file():  # killed before it had begun
                 raise InputError(f"{unfinished} is no bank that could go on; remove it")
             store: Any = zarr.open_group(unfinished, mode="r+")
-            if dict(store.attrs) != about:
+            if json.dumps(dict(store.attrs)) != json.dumps(about):
                 raise InputError(f"{unfinished} belongs to another bank; remove it")
         else:
             store = zarr.create_group(unfinished, attributes=about)

@@ -193,7 +193,7 @@ def contrast_transfer(
         return value[amplitude] * torch.cos(angle), -order * value[amplitude] * torch.sin(angle)
 
     still = torch.zeros_like(alpha)
-    terms = [
+    terms = [  # power of alpha, amplitude, and its derivative by the azimuth
         (2, -value["defocus"], still),
         (4, value["cs"], still),
         (6, value["c5"], still),
@@ -201,11 +201,9 @@ def contrast_transfer(
         (3, *wavy("coma", 1)),
         (3, *wavy("trefoil", 3)),
     ]
-    chi, radial, azimuthal = still, still, still
-    for power, amplitude, derivative in terms:
-        chi = chi + amplitude * alpha**power / power
-        radial = radial + amplitude * alpha ** (power - 1)
-        azimuthal = azimuthal + derivative * alpha ** (power - 1) / power
+    chi = sum((a * alpha**n / n for n, a, _ in terms), start=still)
+    radial = sum((a * alpha ** (n - 1) for n, a, _ in terms), start=still)
+    azimuthal = sum((d * alpha ** (n - 1) / n for n, _, d in terms), start=still)
     wave_number = 2 * torch.pi / wavelength
     damping = (torch.pi / 2 / wavelength * value["focal_spread"] * alpha**2) ** 2
     damping = damping + (value["convergence"] * 1e-3 / 2 * wave_number) ** 2 * (

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import zarr
@@ -80,8 +80,7 @@ def load(path: Path | str) -> SimulatedMovie:
         raise InputError(f"{path} is no movie of ours ({error})") from None
 
 
-@dataclass(frozen=True)
-class ShippedMovie:
+class ShippedMovie(NamedTuple):
     """The central part of the movie that ships with the book, and its truth."""
 
     counts: NDArray[np.uint8]  # (t, y, x) electrons

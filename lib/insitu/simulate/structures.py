@@ -59,12 +59,9 @@ def read_structure(path: str | Path, *, thickness: float = 40.0) -> Atoms:
     if suffix == ".cif":
         atoms = _repeated(atoms, thickness, path.name)
     else:
-        positions = atoms.positions - atoms.positions.min(0)
-        margin = np.array([MARGIN, MARGIN, 2.0])
-        size = positions.max(0) + 2 * margin
-        size[:2] = np.maximum(size[:2], 12.0)
-        middle = (size - positions.max(0)) / 2
-        atoms = Atoms(atoms.symbols, positions + middle, cell=size)
+        size = np.ptp(atoms.positions, axis=0) + 2 * np.array([MARGIN, MARGIN, 2.0])
+        atoms = Atoms(atoms.symbols, atoms.positions, cell=np.maximum(size, [12, 12, 0]))
+        atoms.center()
     if max(atoms.cell.lengths()) > LARGEST or len(atoms) > MOST:
         raise InputError(
             f"structure: {len(atoms)} atoms in {max(atoms.cell.lengths()):.0f} A are too many; "
