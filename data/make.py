@@ -81,7 +81,7 @@ def clean_image(folder: Path) -> Path:
         "made_by": "data/make.py image",
         "pixel_size_angstrom": PIXEL_SIZE,
         "recipe": asdict(recipe),
-        "optics_angstrom_mrad": optics.values(),
+        "optics_angstrom_mrad": vars(optics),
         "versions": {p: metadata.version(p) for p in ("abtem", "ase", "numpy", "torch")},
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "licence": "CC-BY-4.0",

@@ -5,7 +5,7 @@ Every check names the value and says what is allowed; all raise `insitu.InputErr
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -41,15 +41,14 @@ def positive(name: str, value: float, unit: str = "") -> float:
     return value
 
 
-def one_of(name: str, value: Any, allowed: Iterable[Any]) -> Any:
+def one_of(name: str, value: Any, allowed: Collection[Any]) -> Any:
     """Return the value if it is among those allowed.
 
     >>> one_of("axis", "z", ("auto", "z", "x"))
     'z'
     """
-    known = list(allowed)
-    if value not in known:
-        words = ", ".join(str(k) for k in known)
+    if value not in allowed:
+        words = ", ".join(map(str, allowed))
         raise InputError(f"{name}: got {value!r}, allowed is one of {words}")
     return value
 
@@ -61,9 +60,8 @@ def finite(name: str, values: ArrayLike) -> None:
     Traceback (most recent call last):
     insitu.InputError: movie: 1 values are NaN or infinite; replace or crop them
     """
-    array = np.asarray(values)
-    if array.dtype.kind in "fc" and not np.isfinite(array).all():
-        bad = int((~np.isfinite(array)).sum())
+    bad = int((~np.isfinite(np.asarray(values))).sum())
+    if bad:
         raise InputError(f"{name}: {bad} values are NaN or infinite; replace or crop them")
 
 
@@ -117,14 +115,11 @@ def span(name: str, text: str, length: int, *, least: int = 1) -> slice:
     """
     if not text.strip():
         return slice(0, length)
-    begin, colon, end = text.partition(":")
     try:
-        if not colon:
-            raise ValueError
-        first, last = int(begin or 0), int(end or length)
+        begin, end = text.split(":")
+        first, last = int(begin or 0), min(int(end or length), length)
     except ValueError:
         raise InputError(f"{name}: got {text!r}; give frames as first:last, such as 0:60") from None
-    last = min(last, length)
     if not 0 <= first <= last - least:
         raise InputError(
             f"{name}: {text!r} leaves fewer than {least} of the {length} frames; choose others"

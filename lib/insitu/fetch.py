@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,27 +23,25 @@ class Unavailable(InputError):
     """A recording that is neither in the data cache nor to be had from its address."""
 
 
-@dataclass(frozen=True)
-class Recording:
-    """A real recording: where it comes from, its checksum and its licence."""
+class Recording(NamedTuple):
+    """A real recording: where it comes from, and its checksum."""
 
     url: str
     sha256: str
-    licence: str
 
 
 RECORDINGS = {
+    # MIT, (c) 2020 sreyas-mohan
     "pt-ceo2-etem.gif": Recording(
         "https://raw.githubusercontent.com/sreyas-mohan/udvd/"
         "86c91f2f77d1a21d9b048863d70748462bcbce9e/figures/electron_2.gif",
         "5c99e412c24064eaab0286a89aa5f369a0ce2e90423dd3eb8fd26c332d1f9687",
-        "MIT, (c) 2020 sreyas-mohan",
     ),
+    # NIST software, public domain in the United States
     "HAADF_Aligned.hspy": Recording(
         "https://raw.githubusercontent.com/usnistgov/etspy/"
         "9bb0ae48b96ed8d41e2b48c4971dd5a9d29918bf/etspy/tests/test_data/HAADF_Aligned.hspy",
         "9516accf8b273e21a2426ac9f902f5f7b46b6a5120223bb5a5d5a648b9a65b84",
-        "NIST software, public domain in the United States",
     ),
 }
 

@@ -38,8 +38,7 @@ class Movie:
     @property
     def shape(self) -> tuple[int, int, int]:
         """Frames, rows, columns."""
-        t, y, x = self.data.shape
-        return int(t), int(y), int(x)
+        return self.data.shape
 
     def part(self, frames: str = "", crop: str = "") -> NDArray[Any]:
         """Read a part of the movie, (t, y, x).
@@ -178,8 +177,6 @@ def _open_tif(path: Path) -> _Opened:
                 f"{path.name} is truncated: it should hold frames of the shape {tuple(declared)} "
                 f"and only {series.shape} can be found; copy the file again"
             )
-        if series.ndim > 3:
-            return np.empty((0,) * series.ndim), None, None
         scale = _ANGSTROM.get(str(about.get("unit")))
         tag = tif.pages[0].tags.get("XResolution")  # type: ignore[union-attr]
         pixel_size = None
@@ -190,7 +187,7 @@ def _open_tif(path: Path) -> _Opened:
 
 
 def _open_npy(path: Path) -> _Opened:
-    return np.load(path, mmap_mode="r", allow_pickle=False), None, None
+    return np.load(path, mmap_mode="r"), None, None
 
 
 def _open_rosetta(path: Path) -> _Opened:
@@ -248,14 +245,12 @@ def whole(path: str | Path) -> Iterator[Path]:
             remove(path)
         unfinished.replace(path)
     except OSError as error:
-        remove(unfinished)
         raise InputError(
             f"{path} could not be written ({error.strerror or error}); free some space or "
             f"choose another folder"
         ) from None
-    except BaseException:
+    finally:
         remove(unfinished)
-        raise
 
 
 def remove(path: Path) -> None:

@@ -117,7 +117,7 @@ def main() -> None:
     ):
         print(f"   ours, {name:32s} {seconds * 1e3:6.1f} ms = {lens / seconds:.1f} x faster")
     print(f"   ours, focal spread averaged (9)        {averaged * 1e3:6.1f} ms")
-    print(f"training samples of 128 x 128 pixels: {1 / each_sample:.0f} a second")
+    print(f"training images of 128 x 128 pixels: {1 / each_sample:.0f} a second")
     print(
         f"projected: 900 structures, {900 * IMAGES:,} images in {900 * each / 60:.0f} min, "
         f"peak memory {chapter.peak_memory() / 1e9:.2f} GB"

@@ -7,7 +7,6 @@ import torch
 import zarr
 
 from insitu import InputError, fetch
-from insitu.counting.categorical import Categorical
 from insitu.simulate import bank as banks
 from insitu.simulate import specimens, waves
 from insitu.simulate.imaging import Optics, image
@@ -91,26 +90,22 @@ def test_shipped_waves_are_those_of_their_recipes(shipped):
     assert float((a - b).norm() / (a - a.mean()).norm()) < 2e-3
 
 
-def test_samples_are_endless_reproducible_and_honest(shipped):
+def test_samples_are_endless_and_reproducible(shipped):
     train = shipped.part("train")
     first, second, again = (
         banks.sample(shipped, train, n, images=4, size=64, seed=3) for n in (0, 1, 1)
     )
-    assert torch.equal(second.counts, again.counts)
-    assert not torch.equal(first.counts, second.counts)
+    assert torch.equal(second.clean, again.clean)
+    assert not torch.equal(first.clean, second.clean)
     assert second.structure in train
     for sample in (first, second):
-        assert sample.clean.shape == sample.counts.shape == (4, 64, 64)
+        assert sample.clean.shape == (4, 64, 64)
         assert torch.isfinite(sample.clean).all()
-        expected = sample.clean * sample.vacuum[:, None, None]
-        deviation = (sample.counts - expected).mean((1, 2))
-        error = (expected.mean((1, 2)) / 64**2).sqrt()
-        assert (deviation.abs() < 5 * error).all()
 
 
 def test_samples_are_images_of_their_optics(shipped):
     sample = banks.sample(shipped, shipped.part("test"), 0, images=2, size=48, seed=1)
-    one = {k: v[1:2] if torch.is_tensor(v) else v for k, v in sample.optics.values().items()}
+    one = {k: v[1:2] if torch.is_tensor(v) else v for k, v in vars(sample.optics).items()}
     candidates = [
         image(
             shipped.wave(sample.structure),
@@ -124,13 +119,6 @@ def test_samples_are_images_of_their_optics(shipped):
         for points in (1, 7)
     ]
     assert min(float((c - sample.clean[1]).abs().max()) for c in candidates) < 1e-4
-
-
-def test_detector_of_the_samples(shipped):
-    conditions = banks.Conditions(vacuum=(0.8, 0.8), detectors=[Categorical.sub_frames(4)])
-    drawn = banks.sample(shipped, shipped.part("train"), 2, conditions=conditions)
-    assert drawn.counts.max() <= 4
-    assert torch.allclose(drawn.vacuum, torch.tensor(0.8))
 
 
 @pytest.mark.usefixtures("_quick")

@@ -165,7 +165,7 @@ def test_hyperspy_signal(short, tmp_path):
 
 
 def test_pair():
-    scene = scenes.pair_of_particles(20, change=8, samples=2, seed=0)
+    scene = scenes.pair_of_particles(Plan(scene="pair", frames=20, event=8, samples=2))
     counts = {int((s.symbols == "Pt").sum()) for e in scene.exposures for s in e.specimens}
     assert len(counts) == 1
     first, last = (scene.exposures[i].specimens[0] for i in (0, 1))
@@ -176,9 +176,8 @@ def test_pair():
 @pytest.mark.parametrize("diameter", [20.0, 26.0, 30.0, 38.0])
 @pytest.mark.parametrize("turn", [-10.0, 10.0])
 def test_scenes_are_physical(diameter, turn):
-    scene = scenes.turning_particle(
-        20, diameter=diameter, turn=turn, start=5, duration=6, hops=[(2, 1)], samples=2, seed=1
-    )
+    moved = {"event": 5, "duration": 6, "hops": ((2, 1),), "samples": 2, "seed": 1}
+    scene = scenes.turning_particle(Plan(frames=20, diameter=diameter, turn=turn, **moved))
     made = [s for e in scene.exposures for s in e.specimens]
     assert min(specimens.nearest_distance(s) for s in made) > 1.5
     assert len({int((s.symbols == "Pt").sum()) for s in made}) == 1
@@ -204,7 +203,12 @@ def test_bad_plans_bring_a_sentence(options, sentence):
         movies.make_movie(Plan(**options))
 
 
-@pytest.mark.parametrize("text", ["44", "a+1", "44+", "44+-1", "1+nan"])
+def test_hops_are_read():
+    assert movies.parse_hops("44+1 50.5+3.5") == ((44, 1), (50.5, 3.5))
+    assert movies.parse_hops("") == ()
+
+
+@pytest.mark.parametrize("text", ["44", "a+1", "44+", "44+-1", "1+nan", "1+2+3", "inf+1"])
 def test_bad_hops_bring_a_sentence(text):
     with pytest.raises(InputError, match="expected start\\+duration"):
         movies.parse_hops(text)

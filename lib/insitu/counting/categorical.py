@@ -84,10 +84,9 @@ class Categorical:
             raise ValueError(f"max_mean: expected 0 to 64 e-/px, got {max_mean}")
         self.log_weights = gauge(weights)
         self.max_mean = float(max_mean)
-        self.mean_range = mean_range
+        self.mean_range = mean_range and tuple(mean_range)
         self.extend = extend
-        self._nodes = int(np.ceil(max_mean / _STEP)) + 1  # one more, for interpolation
-        grid = np.arange(self._nodes + 1) * _STEP
+        grid = np.arange(int(np.ceil(max_mean / _STEP)) + 2) * _STEP  # one more, to interpolate
         most = int(np.ceil(grid[-1] + 12 * np.sqrt(grid[-1] + 1)))
         p = self.table(grid, most)
         most = max(len(weights) - 1, int(np.flatnonzero((p > 1e-10).any(0))[-1]))
@@ -151,11 +150,6 @@ class Categorical:
 
         return by_blocks(evaluate, k, mean)
 
-    @property
-    def largest(self) -> int:
-        """Largest count that the detector can give, of the means up to `max_mean`."""
-        return self._width - 2
-
     @classmethod
     def sub_frames(cls, parts: int) -> Categorical:
         """Return a detector that reads each frame in `parts` parts, a pixel counting once in each.
@@ -217,13 +211,8 @@ class Categorical:
         """Read a detector that `save` wrote."""
         try:
             record = json.loads(Path(path).read_text())
-            span = tuple(record["mean_range"]) if record["mean_range"] else None
-            return cls(
-                record["log_weights"],
-                max_mean=record["max_mean"],
-                mean_range=span,
-                extend=bool(record["extend"]),
-            )
+            del record["provenance"]
+            return cls(**record)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is no saved Categorical: {error}") from None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,8 +16,7 @@ CORRELATION = 0.02  # a smaller correlation of the noise does not matter to a de
 _REACH = 3  # pixels
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """One question, answered."""
 
     question: str
@@ -65,20 +64,15 @@ def diagnose(
     """
     k = np.asarray(counts)
     histogram = noise.histogram_by_mean(k, mean)
-    fano = _fano(histogram)
-    first, in_space, in_time = _are_counts(k, fano), _is_white(k), _is_white_in_time(k)
+    bin_mean, variance = noise.histogram_moments(histogram)
+    fano = variance / np.maximum(bin_mean, 1e-9)
+    first, in_time = _are_counts(k, fano), _is_white_in_time(k)
     poisson = [_is_poisson(histogram, fano, in_time.good)] if first.good else []
-    return [first, *poisson, in_space, in_time, _dose(k, pixel_size, vacuum)]
-
-
-def _fano(histogram: noise.Histogram) -> np.ndarray:
-    mean, variance = noise.histogram_moments(histogram)
-    return variance / np.maximum(mean, 1e-9)
+    return [first, *poisson, _is_white(k), in_time, _dose(k, pixel_size, vacuum)]
 
 
 def _are_counts(k: np.ndarray, fano: np.ndarray) -> Finding:
-    values = np.unique(k)
-    step = int(np.gcd.reduce(np.diff(values))) if len(values) > 1 else 1
+    step = int(np.gcd.reduce(np.diff(np.unique(k))))
     low, high = FANO_OF_COUNTS
     good = step == 1 and low < float(np.median(fano)) < high
     if good:
@@ -97,10 +91,10 @@ def _are_counts(k: np.ndarray, fano: np.ndarray) -> Finding:
 
 
 def _is_poisson(histogram: noise.Histogram, fano: np.ndarray, independent_frames: bool) -> Finding:
-    test = noise.g_test(histogram, Poisson())
-    spread = f"{fano.min():.3f} to {fano.max():.3f}"
-    far = abs(float(np.median(fano)) - 1) > FANO_TOLERANCE
-    if not far:
+    p = noise.g_test(histogram, Poisson()).p_value
+    shown_p = "< 1e-6" if p < 1e-6 else f"= {p:.3g}"
+    good = abs(float(np.median(fano)) - 1) <= FANO_TOLERANCE
+    if good:
         answer = "Yes, as far as a denoiser is concerned."
     elif not independent_frames:
         answer = (
@@ -113,9 +107,9 @@ def _is_poisson(histogram: noise.Histogram, fano: np.ndarray, independent_frames
     return Finding(
         "Is the noise Poisson?",
         answer,
-        f"Fano factor {spread}; G-test p {_p(test.p_value)}",
+        f"Fano factor {fano.min():.3f} to {fano.max():.3f}; G-test p {shown_p}",
         f"Fano factor within {FANO_TOLERANCE:g} of 1, which decides; p is for information",
-        not far,
+        good,
     )
 
 
@@ -126,11 +120,10 @@ def _is_white(k: np.ndarray) -> Finding:
     error = np.sqrt(1.5 / k[1:].size)  # differences overlap, hence 1.5
     limit = max(CORRELATION, 4 * error)
     good = largest <= limit
+    no = "No: neighbours share noise; a blind spot must hide them too."
     return Finding(
         "Is the noise independent from pixel to pixel?",
-        "Yes: a blind spot of one pixel is enough."
-        if good
-        else "No: neighbours share noise; a blind spot must hide them too.",
+        "Yes: a blind spot of one pixel is enough." if good else no,
         f"largest correlation {largest:.4f} within {_REACH} px, standard error {error:.4f}",
         f"at most {limit:.3f}",
         good,
@@ -140,15 +133,13 @@ def _is_white(k: np.ndarray) -> Finding:
 def _is_white_in_time(k: np.ndarray) -> Finding:
     rho = noise.temporal_correlation(k)
     limit = max(CORRELATION, 4 / np.sqrt(k[2:].size or 1))
+    good = abs(rho) <= limit  # never of nan
     if np.isnan(rho):
-        answer, good = "Cannot be told from two frames.", False
+        answer = "Cannot be told from two frames."
+    elif good:
+        answer = "Yes: a frame's neighbours carry fresh electrons."
     else:
-        good = abs(rho) <= limit
-        answer = (
-            "Yes: a frame's neighbours carry fresh electrons."
-            if good
-            else "No: frames share noise (a lagging detector or interpolated frames)."
-        )
+        answer = "No: frames share noise (a lagging detector or interpolated frames)."
     return Finding(
         "Is it independent from frame to frame?",
         answer,
@@ -173,7 +164,3 @@ def _dose(k: np.ndarray, pixel_size: float | None, vacuum: tuple[slice, slice] |
         "none",
         True,
     )
-
-
-def _p(value: float) -> str:
-    return "< 1e-6" if value < 1e-6 else f"= {value:.3g}"

@@ -6,8 +6,7 @@ count of a pixel is estimated from its neighbours in space and time, never from 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -70,8 +69,6 @@ give the counted frames, or divide by the gain and round where that is exact
         raise InputError(f"movie: expected numbers, got values of type {movie.dtype}")
     finite("movie", movie)
     whole_numbers("movie", movie)
-    if not movie.any():
-        raise InputError("movie: every value is 0, no electron was recorded")
     if movie.min() == movie.max():
         raise InputError(f"movie: every value is {movie.min():g}; counted electrons vary")
     mean = float(movie.mean(dtype=np.float64))
@@ -130,13 +127,14 @@ def best_smoothing(frames: ArrayLike) -> tuple[float, float]:
     Judged on the central 96 x 96 pixels of at most 64 frames.
     """
     movie = np.asarray(frames, dtype=np.float32)[:64]
-    (top, left) = (max(0, (n - 96) // 2) for n in movie.shape[1:])
+    top, left = (max(0, (n - 96) // 2) for n in movie.shape[1:])
     movie = movie[:, top : top + 96, left : left + 96]
-    scores = {}
-    for sigma in [(t, s) for t in _SIGMAS_T for s in _SIGMAS_XY if (t or s)]:
+
+    def score(sigma: tuple[float, float]) -> float:
         mean = leave_one_out_mean(movie, sigma=sigma)
-        scores[sigma] = float((movie * np.log(mean) - mean).mean())
-    return max(scores, key=lambda sigma: scores[sigma])
+        return float((movie * np.log(mean) - mean).mean())
+
+    return max(((t, s) for t in _SIGMAS_T for s in _SIGMAS_XY if t or s), key=score)
 
 
 def histogram_by_mean(counts: ArrayLike, mean: ArrayLike) -> Histogram:
@@ -240,15 +238,12 @@ def flattest_box(frames: ArrayLike) -> tuple[slice, slice]:
     return slice(int(y), int(y) + size), slice(int(x), int(x) + size)
 
 
-@dataclass(frozen=True)
-class GTest:
+class GTest(NamedTuple):
     """A likelihood-ratio test of goodness of fit: G = 2 sum O log(O / E)."""
 
     statistic: float
     degrees_of_freedom: int
     p_value: float
-    observed: Histogram
-    expected: NDArray[np.float64]
 
 
 def g_test(histogram: Histogram, detector: Detector) -> GTest:
@@ -275,12 +270,10 @@ def g_test(histogram: Histogram, detector: Detector) -> GTest:
     observed, expected = (_pool(t[:, ::-1], last)[:, ::-1] for t in (observed, expected))
     first = _enough(expected)
     observed, expected = _pool(observed, first), _pool(expected, first)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        terms = special.xlogy(observed, observed / expected)
-    statistic = 2 * float(terms.sum())
+    statistic = 2 * float(special.rel_entr(observed, expected).sum())
     degrees = len(observed) * (observed.shape[1] - 2)
     p_value = float(stats.chi2.sf(statistic, degrees)) if degrees else float("nan")
-    return GTest(statistic, degrees, p_value, observed, expected)
+    return GTest(statistic, degrees, p_value)
 
 
 def _enough(expected: NDArray[np.float64]) -> int:

@@ -39,7 +39,6 @@ def by_blocks(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
     if tensors[-1].device.type != "cpu" or any(t.requires_grad for t in flat):
         return function(*flat).reshape(shape)
     result = torch.empty(flat[0].shape)
-    blocks = zip(*(t.split(_BLOCK) for t in (result, *flat)), strict=True)
-    for out, *parts in blocks:
+    for out, *parts in zip(*(t.split(_BLOCK) for t in (result, *flat)), strict=True):
         out.copy_(function(*parts))
     return result.reshape(shape)

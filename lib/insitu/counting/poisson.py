@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import gammaln
+from scipy.special import gammaln, xlogy
 from torch import Tensor
 
 from insitu.counting.alias import AliasTable
@@ -67,10 +67,7 @@ class Poisson:
         top = float(mean.max()) if mean.numel() else 0.0
         if mean.device.type != "cpu" or top >= _POISSON_TABLE_END:
             return torch.poisson(mean, generator=generator)
-        end = 1.0
-        while end <= top:
-            end *= 2
-        table = _poisson_table(end)
+        table = _poisson_table(1 << int(top).bit_length())  # the power of two above
 
         def draw(part: Tensor) -> Tensor:
             node = (part * (1 / _POISSON_STEP)).to(torch.int32)
@@ -107,9 +104,7 @@ class Poisson:
     def table(self, means: ArrayLike, largest: int) -> NDArray[np.float64]:
         """P(k | m) for k = 0 ... `largest`, shape (means, largest + 1)."""
         m, k = np.atleast_1d(np.asarray(means, float))[:, None], np.arange(largest + 1)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            log_p = np.where(k > 0, k * np.log(m), 0.0) - m - gammaln(k + 1)
-        return np.exp(log_p)
+        return np.exp(xlogy(k, m) - m - gammaln(k + 1))
 
     def __repr__(self) -> str:
         return "Poisson()"
@@ -121,7 +116,7 @@ def _log_factorial(size: int) -> Tensor:
 
 
 @lru_cache(maxsize=8)
-def _poisson_table(end: float) -> AliasTable:
+def _poisson_table(end: int) -> AliasTable:
     """Poisson distributions with means 0, 1/32, ... up to `end`."""
-    means = np.arange(int(end / _POISSON_STEP) + 1) * _POISSON_STEP
+    means = np.arange(0, end + _POISSON_STEP, _POISSON_STEP)
     return AliasTable(Poisson().table(means, int(end + 12 * np.sqrt(end + 1))))

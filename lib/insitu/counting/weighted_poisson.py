@@ -152,5 +152,4 @@ def fit_weights(histogram: NDArray[np.int64]) -> tuple[Array, tuple[float, float
                 "were seen; use more frames, or brighter ones"
             )
     weights = extended(log_w, int(seen[-1]), first=int(seen[0]))
-    span = (float(mean.min()), float(mean.max()))
-    return weights, span
+    return weights, (float(mean.min()), float(mean.max()))

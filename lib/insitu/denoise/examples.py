@@ -59,7 +59,7 @@ def draw_pool(
     size : int
         Their rows and columns.
     conditions : Conditions, optional
-        Ranges of optics and pixel size; dose and detector are not used.
+        Ranges of optics and pixel size.
     seed : int
         Of the draw.
     progress : bool

@@ -2,8 +2,9 @@
 
 A bank is a zarr v3 store of electron waves behind many specimens. Every wave is kept as its
 Fourier coefficients within an aperture, in half precision, 0.1 MB each; its specimen can be
-built again from the recipe that stands beside it. Images are drawn from the waves with random
-optics, pixel size, orientation, dose and detector, faster than they could be read from a disk.
+built again from the recipe that stands beside it. Clean images are drawn from the waves with
+random optics, pixel size and orientation, faster than they could be read from a disk; a detector
+(`insitu.counting`) makes counts of them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,8 +25,6 @@ from tqdm.auto import tqdm
 
 from insitu import InputError
 from insitu.checks import one_of
-from insitu.counting.detector import Detector
-from insitu.counting.poisson import Poisson
 from insitu.simulate import specimens
 from insitu.simulate.imaging import Optics, image
 from insitu.simulate.specimens import Recipe
@@ -65,18 +64,14 @@ def random_recipe(seed: int, index: int) -> Recipe:
     raise RuntimeError(f"no specimen fits into {FIELD} A")
 
 
-def packed(wave: Wave) -> NDArray[np.float16]:
-    """Fourier coefficients of what the specimen does to a wave, (2, ky, kx)."""
+def packed_wave(recipe: Recipe) -> NDArray[np.float16]:
+    """Fourier coefficients of what the specimen of a recipe does to a wave, (2, ky, kx)."""
+    wave = band_limited(exit_wave(specimens.build(recipe)), SEMIANGLE)
     spectrum = torch.fft.fft2(wave.values[0] - 1, norm="forward") * _SCALE
     ky, kx = (torch.fft.fftfreq(n) * n for n in spectrum.shape)
     limit = SEMIANGLE * 1e-3 / wave.wavelength * wave.extent[0] + 1
     spectrum[torch.hypot(ky[:, None], kx) > limit] = 0
     return torch.view_as_real(spectrum).movedim(-1, 0).numpy().astype(np.float16)
-
-
-def packed_wave(recipe: Recipe) -> NDArray[np.float16]:
-    """From a recipe to the packed wave."""
-    return packed(band_limited(exit_wave(specimens.build(recipe)), SEMIANGLE))
 
 
 def make_bank(path: Path | str, count: int, *, seed: int = 0, workers: int | None = None) -> Path:
@@ -96,7 +91,8 @@ def make_bank(path: Path | str, count: int, *, seed: int = 0, workers: int | Non
     Raises
     ------
     InputError
-        If the path exists, the unfinished bank beside it is another one, or the disk is full.
+        If the path exists or cannot be written, the unfinished bank beside it is another one, or
+        the disk is full.
     """
     path = Path(path)
     if count < 1:
@@ -108,11 +104,6 @@ def make_bank(path: Path | str, count: int, *, seed: int = 0, workers: int | Non
     width = specimens.periods(FIELD) * specimens.PERIOD
     side = 2 * int(np.ceil(SEMIANGLE * 1e-3 / wavelength(300e3) * width)) + 2
     need = count * side**2 * 4
-    parent = path.resolve().parent
-    if not parent.is_dir():
-        raise InputError(f"{parent} is no folder; make it first")
-    if shutil.disk_usage(parent).free < 1.1 * need:
-        raise InputError(f"{parent}: the bank needs {need / 1e6:.0f} MB, less are free")
     about = {
         "what": "electron waves behind Pt on CeO2, coefficients within the aperture, x 256",
         "seed": seed,
@@ -122,13 +113,15 @@ def make_bank(path: Path | str, count: int, *, seed: int = 0, workers: int | Non
         "recipes": [asdict(r) for r in recipes],
         "licence": "CC-BY-4.0",
     }
-    about = json.loads(json.dumps(about))
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(path.parent).free < 1.1 * need:
+            raise InputError(f"{path.parent}: the bank needs {need / 1e6:.0f} MB, less are free")
         if unfinished.exists():
             if not (unfinished / "done" / "zarr.json").is_file():  # killed before it had begun
                 raise InputError(f"{unfinished} is no bank that could go on; remove it")
-            store = zarr.open_group(unfinished, mode="r+")
-            if dict(store.attrs) != about:
+            store: Any = zarr.open_group(unfinished, mode="r+")
+            if json.dumps(dict(store.attrs)) != json.dumps(about):
                 raise InputError(f"{unfinished} belongs to another bank; remove it")
         else:
             store = zarr.create_group(unfinished, attributes=about)
@@ -136,7 +129,13 @@ def make_bank(path: Path | str, count: int, *, seed: int = 0, workers: int | Non
                 "waves", shape=(count, 2, side, side), chunks=(1, 2, side, side), dtype="float16"
             )
             store.create_array("done", shape=(count,), chunks=(count,), dtype="bool")
-        _fill(store, recipes, workers)
+        done = store["done"][:]
+        missing = np.flatnonzero(~done).tolist()
+        waves = in_threads(packed_wave, [recipes[i] for i in missing], workers)
+        for index, wave in tqdm(zip(missing, waves, strict=True), "exit waves", len(missing)):
+            store["waves"][index] = wave
+            done[index] = True
+            store["done"][:] = done
         unfinished.replace(path)
     except OSError as error:
         raise InputError(
@@ -146,18 +145,6 @@ def make_bank(path: Path | str, count: int, *, seed: int = 0, workers: int | Non
     return path
 
 
-def _fill(store: Any, recipes: Sequence[Recipe], workers: int | None) -> None:
-    done = store["done"][:]
-    missing = [i for i in range(len(recipes)) if not done[i]]
-    if not missing:
-        return
-    waves = in_threads(packed_wave, [recipes[i] for i in missing], workers)
-    for index, wave in tqdm(zip(missing, waves, strict=True), "exit waves", len(missing)):
-        store["waves"][index] = wave
-        done[index] = True
-        store["done"][:] = done
-
-
 class Bank:
     """A bank that was opened: its waves in memory, its recipes, its parts.
 
@@ -165,17 +152,14 @@ class Bank:
     """
 
     def __init__(self, path: Path | str) -> None:
-        path = Path(path)
-        if not (path / "zarr.json").is_file():
-            raise InputError(f"{path} is no bank of exit waves")
-        store: Any = zarr.open_group(path, mode="r")
-        about = dict(store.attrs)
         try:
+            store: Any = zarr.open_group(path, mode="r")
+            about = dict(store.attrs)
             self.recipes = [Recipe(**{**r, "tilt": tuple(r["tilt"])}) for r in about["recipes"]]
             self.extent = (float(about["extent"][0]), float(about["extent"][1]))
             self.energy = float(about["energy"])
             packed_waves = store["waves"][:]
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError, OSError) as error:
             raise InputError(f"{path} is no bank of exit waves ({error})") from None
         if len(packed_waves) != len(self.recipes) or not np.isfinite(packed_waves).all():
             raise InputError(f"{path} is damaged; make it again")
@@ -200,10 +184,9 @@ class Bank:
 
 @dataclass(frozen=True)
 class Conditions:
-    """Ranges from which the conditions of an image are drawn, evenly unless said otherwise."""
+    """Ranges from which the conditions of an image are drawn, evenly."""
 
     pixel_size: tuple[float, float] = (0.05, 0.25)  # [A]
-    vacuum: tuple[float, float] = (0.2, 20.0)  # electrons per pixel, evenly in the logarithm
     defocus: tuple[float, float] = (-150.0, 200.0)  # [A]
     cs: tuple[float, float] = (-15e4, -10e4)  # [A]
     c5: tuple[float, float] = (2e7, 7e7)  # [A]
@@ -214,15 +197,12 @@ class Conditions:
     vibration: tuple[float, float] = (0.1, 0.4)  # [A]
     rotation: tuple[float, float] = (0.0, 360.0)  # [degrees]
     focal_points: Sequence[int] = (1, 7)  # how the focal spread is treated, see `image`
-    detectors: Sequence[Detector] = field(default_factory=lambda: [Poisson()])
 
 
 class Sample(NamedTuple):
-    """Images of one structure with their truth."""
+    """Clean images of one structure, and how they were taken."""
 
     clean: Tensor  # (n, y, x), vacuum = 1
-    counts: Tensor  # (n, y, x) electrons
-    vacuum: Tensor  # (n,) electrons per pixel in vacuum
     pixel_size: float  # [A]
     structure: int  # its number in the bank
     optics: Optics
@@ -280,7 +260,6 @@ def sample(
         -(torch.cos(turn) * aim_y + torch.sin(turn) * aim_x),
         -(torch.cos(turn) * aim_x - torch.sin(turn) * aim_y),
     )
-    points = int(rng.choice(np.asarray(conditions.focal_points)))
     clean = image(
         bank.wave(structure),
         optics,
@@ -288,12 +267,6 @@ def sample(
         shape=(size, size),
         rotation=rotation,
         shift=shift,
-        focal_points=points,
+        focal_points=int(rng.choice(np.asarray(conditions.focal_points))),
     ).clamp_(min=0)
-    low, high = np.log(conditions.vacuum)
-    vacuum = torch.exp(draw((low, high)))
-    expected = clean * vacuum[:, None, None]
-    generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-    detector = conditions.detectors[int(rng.integers(len(conditions.detectors)))]
-    counts = detector.sample(expected, generator)
-    return Sample(clean, counts, vacuum, pixel_size, structure, optics, rotation, shift)
+    return Sample(clean, pixel_size, structure, optics, rotation, shift)

@@ -11,7 +11,7 @@ with a spherical aberration of -13 um, atoms are white at a negative defocus.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -40,10 +40,6 @@ class Optics:
     convergence: float | Tensor = 0.0  # standard deviation of the illumination's angles [mrad]
     vibration: float | Tensor = 0.25  # standard deviation of the image's movement, one axis [A]
     aperture: float = 32.0  # semiangle [mrad]
-
-    def values(self) -> dict[str, float | Tensor]:
-        """Return the entries by name."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
 
 
 def image(
@@ -123,19 +119,17 @@ def image(
     else:
         sides = [max(1, round(length / pixel_size)) for length in wave.extent]
         steps, held = [pixel_size] * 2, min(2 * limit, 0.5 / pixel_size)
-    sides = list(shape or sides)
-    spectrum = sum(
+    spectra = (
         weight * _intensity_spectrum(wave, setting, limit, held)
         for weight, setting in _focal_settings(optics, focal_points)
     )
-    assert isinstance(spectrum, Tensor)
+    spectrum = sum(spectra, start=torch.zeros(()))
     reach = spectrum.shape[1] // 2, spectrum.shape[2] - 1
     fy = torch.arange(-reach[0], reach[0] + 1, device=spectrum.device) / wave.extent[0]
     fx = torch.arange(reach[1] + 1, device=spectrum.device) / wave.extent[1]
-    width = torch.as_tensor(optics.vibration, dtype=torch.float32, device=spectrum.device)
-    width = width.reshape(-1, 1, 1)
+    width = torch.as_tensor(optics.vibration, device=spectrum.device).float().reshape(-1, 1, 1)
     spectrum = spectrum * torch.exp(-2 * (torch.pi * width) ** 2 * (fy[:, None] ** 2 + fx**2))
-    return sampled(spectrum, wave.extent, steps, sides, rotation, shift)
+    return sampled(spectrum, wave.extent, steps, shape or sides, rotation, shift)
 
 
 def _focal_settings(optics: Optics, points: int) -> list[tuple[float, Optics]]:
@@ -143,27 +137,21 @@ def _focal_settings(optics: Optics, points: int) -> list[tuple[float, Optics]]:
         return [(1.0, optics)]
     nodes, weights = np.polynomial.hermite.hermgauss(points)
     sharp = replace(optics, focal_spread=0.0)
-    return [
-        (
-            float(w) / np.sqrt(np.pi),
-            replace(sharp, defocus=optics.defocus + float(x) * optics.focal_spread),
-        )
-        for x, w in zip(nodes, weights, strict=True)
-    ]
+    defoci = [optics.defocus + float(x) * optics.focal_spread for x in nodes]
+    shares = [float(w) / np.sqrt(np.pi) for w in weights]
+    return [(w, replace(sharp, defocus=d)) for w, d in zip(shares, defoci, strict=True)]
 
 
 def _intensity_spectrum(wave: Wave, optics: Optics, limit: float, held: float) -> Tensor:
     """Fourier coefficients of |psi|^2 within +-held [1/A], centred, (n, fy, fx)."""
-    values = wave.values
-    waves = torch.fft.fft2(values, norm="forward")
+    waves = torch.fft.fft2(wave.values, norm="forward")
     steps = [1 / length for length in wave.extent]
     ky, kx = (
-        _wave_frequencies(n, s, values.device)
-        for n, s in zip(values.shape[-2:], steps, strict=True)
+        torch.fft.fftfreq(n, device=waves.device, dtype=torch.float64) * n * step
+        for n, step in zip(waves.shape[-2:], steps, strict=True)
     )
     mesh = torch.meshgrid(ky, kx, indexing="ij")
-    radius = torch.hypot(*mesh)
-    chosen = radius < limit + max(steps)
+    chosen = torch.hypot(*mesh) < limit + max(steps)
     k_y, k_x = mesh[0][chosen], mesh[1][chosen]
     transfer = contrast_transfer(optics, k_y, k_x, wave.wavelength, steps)
     passed = waves[:, None, chosen] * transfer  # (configurations, n, coefficients)
@@ -173,13 +161,12 @@ def _intensity_spectrum(wave: Wave, optics: Optics, limit: float, held: float) -
         torch.round(k / s).long() % n for k, s, n in zip((k_y, k_x), steps, grid, strict=True)
     )
     n_configurations, n_images, _ = passed.shape
-    intensity: Tensor | float = 0.0
+    intensity = torch.zeros((), device=passed.device)
     for configuration in passed:
         spread = torch.zeros(n_images, grid[0] * grid[1], dtype=passed.dtype, device=passed.device)
         spread = spread.index_copy(1, row * grid[1] + column, configuration)
         psi = torch.fft.ifft2(spread.reshape(n_images, *grid), norm="forward")
         intensity = intensity + (psi.real**2 + psi.imag**2) / n_configurations
-    assert isinstance(intensity, Tensor)
     half = torch.fft.rfft2(intensity, norm="forward")
     reach = [min(int(held / s + 1e-6), (n - 1) // 2) for s, n in zip(steps, grid, strict=True)]
     return centred(half, reach)
@@ -198,7 +185,7 @@ def contrast_transfer(
     alpha, phi = wavelength * torch.hypot(ky, kx), torch.atan2(ky, kx)
     value = {
         name: torch.as_tensor(v, dtype=f64, device=ky.device).reshape(-1, 1)
-        for name, v in optics.values().items()
+        for name, v in vars(optics).items()
     }
 
     def wavy(amplitude: str, order: int) -> tuple[Tensor, Tensor]:
@@ -206,7 +193,7 @@ def contrast_transfer(
         return value[amplitude] * torch.cos(angle), -order * value[amplitude] * torch.sin(angle)
 
     still = torch.zeros_like(alpha)
-    terms = [
+    terms = [  # power of alpha, amplitude, and its derivative by the azimuth
         (2, -value["defocus"], still),
         (4, value["cs"], still),
         (6, value["c5"], still),
@@ -214,12 +201,9 @@ def contrast_transfer(
         (3, *wavy("coma", 1)),
         (3, *wavy("trefoil", 3)),
     ]
-    chi: Tensor = torch.zeros_like(alpha)
-    radial, azimuthal = torch.zeros_like(alpha), torch.zeros_like(alpha)
-    for power, amplitude, derivative in terms:
-        chi = chi + amplitude * alpha**power / power
-        radial = radial + amplitude * alpha ** (power - 1)
-        azimuthal = azimuthal + derivative * alpha ** (power - 1) / power
+    chi = sum((a * alpha**n / n for n, a, _ in terms), start=still)
+    radial = sum((a * alpha ** (n - 1) for n, a, _ in terms), start=still)
+    azimuthal = sum((d * alpha ** (n - 1) / n for n, _, d in terms), start=still)
     wave_number = 2 * torch.pi / wavelength
     damping = (torch.pi / 2 / wavelength * value["focal_spread"] * alpha**2) ** 2
     damping = damping + (value["convergence"] * 1e-3 / 2 * wave_number) ** 2 * (
@@ -235,7 +219,7 @@ def contrast_transfer(
 
 
 def _check(optics: Optics, pixel_size: float | None) -> None:
-    for name, value in optics.values().items():
+    for name, value in vars(optics).items():
         if isinstance(value, str) or not bool(torch.isfinite(torch.as_tensor(value)).all()):
             raise InputError(f"{name}: got {value!r}, allowed is a finite number")
     for name in ("focal_spread", "convergence", "vibration"):
@@ -244,7 +228,3 @@ def _check(optics: Optics, pixel_size: float | None) -> None:
     within("aperture", optics.aperture, 1, 80, "mrad")
     if pixel_size is not None:
         within("pixel_size", pixel_size, 0.005, 10, "A")
-
-
-def _wave_frequencies(n: int, step: float, device: torch.device) -> Tensor:
-    return torch.fft.fftfreq(n, device=device, dtype=torch.float64) * n * step

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import zarr
@@ -16,6 +16,8 @@ from insitu import InputError, fetch
 from insitu.checks import within
 from insitu.files import whole
 from insitu.simulate.movies import COLUMN_FIELDS, Plan, SimulatedMovie
+
+_ARRAYS = ("counts", "exposures", "weights", "drift", "angles")
 
 
 def save(movie: SimulatedMovie, path: Path | str) -> Path:
@@ -29,13 +31,7 @@ def save(movie: SimulatedMovie, path: Path | str) -> Path:
     path = Path(path)
     if path.exists():
         raise InputError(f"{path} exists; choose another name, or remove it")
-    arrays: dict[str, NDArray[Any]] = {
-        "counts": movie.counts,
-        "exposures": movie.exposures,
-        "weights": movie.weights,
-        "drift": movie.drift,
-        "angles": movie.angles,
-    }
+    arrays = {name: getattr(movie, name) for name in _ARRAYS}
     arrays |= {f"columns/{name}": movie.columns[name] for name, _ in COLUMN_FIELDS}
     packing = BloscCodec(cname="zstd", clevel=9, shuffle="bitshuffle")
     about = {
@@ -66,59 +62,35 @@ def load(path: Path | str) -> SimulatedMovie:
     InputError
         If it is something else.
     """
-    path = Path(path)
-    if not (path / "zarr.json").is_file():
-        raise InputError(f"{path} is no movie of ours: it has no zarr.json")
-    group: Any = zarr.open_group(path, mode="r")
-    about = dict(group.attrs)
     try:
+        group: Any = zarr.open_group(path, mode="r")
+        about = dict(group.attrs)
         given = about["plan"] | {"hops": tuple(tuple(h) for h in about["plan"]["hops"])}
-        plan = Plan(**given)
-        counts = group["counts"][:]
-        parts = {name: group[f"columns/{name}"][:] for name, _ in COLUMN_FIELDS}
-        columns = np.zeros(len(parts["x"]), dtype=COLUMN_FIELDS)
-        for name, values in parts.items():
-            columns[name] = values
+        columns = np.zeros(group["columns/x"].shape, dtype=COLUMN_FIELDS)
+        for name, _ in COLUMN_FIELDS:
+            columns[name] = group[f"columns/{name}"][:]
         return SimulatedMovie(
-            plan,
-            counts,
-            group["exposures"][:],
-            float(about["extent_angstrom"]),
-            group["weights"][:],
-            group["drift"][:],
-            group["angles"][:],
-            columns,
-            list(about["events"]),
+            plan=Plan(**given),
+            extent=float(about["extent_angstrom"]),
+            columns=columns,
+            events=list(about["events"]),
+            **{name: group[name][:] for name in _ARRAYS},
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError, OSError) as error:
         raise InputError(f"{path} is no movie of ours ({error})") from None
 
 
-@dataclass(frozen=True)
-class ShippedMovie:
+class ShippedMovie(NamedTuple):
     """The central part of the movie that ships with the book, and its truth."""
 
     counts: NDArray[np.uint8]  # (t, y, x) electrons
     clean: NDArray[np.float32]  # (t, y, x) expected electrons
+    pixel_size: float  # [A]
+    vacuum: float  # expected electrons of a pixel of vacuum in one frame
+    offset: int  # first row and column of the part [pixels]
     plan: Plan
     events: list[dict[str, Any]]  # as in `SimulatedMovie`
-    offset: int  # first row and column of the part [pixels]
     uncut: SimulatedMovie
-
-    @property
-    def pixel_size(self) -> float:
-        """[A]."""
-        return self.plan.pixel_size
-
-    @property
-    def frame_time(self) -> float:
-        """From one frame to the next [s]."""
-        return 1 / self.plan.rate
-
-    @property
-    def vacuum(self) -> float:
-        """Expected electrons of a pixel of vacuum in one frame."""
-        return self.plan.vacuum
 
     def truth(self, frame: int) -> NDArray[Any]:
         """Columns of platinum in a frame, as `SimulatedMovie.truth`, from the part's corner."""
@@ -148,8 +120,10 @@ def shipped_movie(size: int | None = None) -> ShippedMovie:
     within("size", size, 1, plan.size)
     offset = (plan.size - size) // 2
     part = np.s_[:, offset : offset + size, offset : offset + size]
-    clean = movie.clean()[part] * plan.vacuum
-    return ShippedMovie(movie.counts[part], clean, plan, movie.events, offset, movie)
+    counts, clean = movie.counts[part], movie.clean()[part] * plan.vacuum
+    return ShippedMovie(
+        counts, clean, plan.pixel_size, plan.vacuum, offset, plan, movie.events, movie
+    )
 
 
 def to_hyperspy(movie: SimulatedMovie) -> Any:

@@ -8,12 +8,13 @@ few in proportion to their share of it, moved by the drift and counted by a dete
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from ase import Atoms
+from numpy.lib.recfunctions import append_fields
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -82,7 +83,7 @@ class Plan:
                 f"size: {self.size} pixels of {self.pixel_size:g} A are more than the "
                 f"{field:.0f} A of the simulated field; take fewer or smaller ones"
             )
-        one_of("scene", self.scene, ("turn", "pair"))
+        one_of("scene", self.scene, scenes.SCENES)
         one_of("detector", self.detector, ("poisson", "sub_frames"))
 
     @property
@@ -116,19 +117,17 @@ class SimulatedMovie(NamedTuple):
         -------
         structured array
             `label` of the column, `x` and `y` [A] in the frame from the middle of pixel (0, 0),
-            `atoms`, `surface`, and `occupancy`: the share of the frame's time that it spent there.
+            `atoms`, `surface`, and `occupancy`: the share of the frame's time that it spent there;
+            `exposure` and `specimen` say which of `columns` it is.
         """
         found = []
         offset = (self.extent - self.plan.size * self.plan.pixel_size) / 2
         for exposure in np.flatnonzero(self.weights[frame]):
             rows = self.columns[self.columns["exposure"] == exposure]
             share = self.weights[frame, exposure] / (rows["specimen"].max() + 1)
-            shown = np.zeros(len(rows), dtype=[*COLUMN_FIELDS[2:], ("occupancy", "f4")])
-            for name, _ in COLUMN_FIELDS[2:]:
-                shown[name] = rows[name]
+            shown = append_fields(rows, "occupancy", np.full(len(rows), share, "f4"), usemask=False)
             shown["y"] += self.drift[frame, 0] - offset
             shown["x"] += self.drift[frame, 1] - offset
-            shown["occupancy"] = share
             found.append(shown)
         return np.concatenate(found)
 
@@ -143,13 +142,13 @@ def parse_hops(text: str) -> tuple[tuple[float, float], ...]:
     """
     hops = []
     for word in text.split():
-        start, plus, length = word.partition("+")
         try:
-            hops.append((float(start), float(length)))
+            start, length = map(float, word.split("+"))
         except ValueError:
-            plus = ""
-        if not plus or not np.isfinite(hops[-1]).all() or hops[-1][1] <= 0:
+            start = length = np.nan
+        if not (np.isfinite(start) and 0 < length < np.inf):
             raise InputError(f"hops: got {word!r}, expected start+duration in frames, as 44+1")
+        hops.append((start, length))
     return tuple(hops)
 
 
@@ -161,7 +160,7 @@ def make_movie(plan: Plan) -> SimulatedMovie:
     InputError
         If the scene cannot be built, as when the particle does not fit into the field.
     """
-    scene = _scene(plan)
+    scene = scenes.SCENES[plan.scene](plan)
     places = [e for e, exposure in enumerate(scene.exposures) for _ in exposure.specimens]
     tasks = [s for exposure in scene.exposures for s in exposure.specimens]
     extent = float(tasks[0].cell[0, 0])
@@ -196,28 +195,7 @@ def make_movie(plan: Plan) -> SimulatedMovie:
         drift,
         (scene.weights @ angle).astype(np.float32),
         _columns(scene),
-        [
-            {"kind": e.kind, "start": float(e.start), "end": float(e.end), "columns": [*e.columns]}
-            for e in scene.events
-        ],
-    )
-
-
-@lru_cache(maxsize=4)
-def _scene(plan: Plan) -> scenes.Scene:
-    if plan.scene == "pair":
-        return scenes.pair_of_particles(
-            plan.frames, change=plan.event, samples=plan.samples, seed=plan.seed
-        )
-    return scenes.turning_particle(
-        plan.frames,
-        diameter=plan.diameter,
-        turn=plan.turn,
-        start=plan.event,
-        duration=plan.duration,
-        hops=list(plan.hops),
-        samples=plan.samples,
-        seed=plan.seed,
+        scene.events,
     )
 
 
@@ -225,9 +203,8 @@ def _picture(specimen: Atoms, defocus: float) -> NDArray[np.float32]:
     """Clean image of the whole field."""
     wave = exit_wave(specimen, pixels=648)  # 0.1 A
     step = wave.extent[0] / _GRID
-    shown = image(
-        wave, Optics(defocus=defocus), pixel_size=step, shape=(_GRID, _GRID), focal_points=9
-    )
+    lens = Optics(defocus=defocus)
+    shown = image(wave, lens, pixel_size=step, shape=(_GRID, _GRID), focal_points=9)
     return np.asarray(shown[0].numpy())
 
 
@@ -236,14 +213,9 @@ def _frames(
 ) -> Tensor:
     """Clean frames from the exposures' images."""
     mixed = torch.einsum("tn,nyx->tyx", torch.from_numpy(weights), exposures)
-    shift = (torch.from_numpy(drift[:, 0].copy()), torch.from_numpy(drift[:, 1].copy()))
-    return resample(
-        mixed,
-        (extent, extent),
-        pixel_size=plan.pixel_size,
-        shape=(plan.size, plan.size),
-        shift=shift,
-    )
+    dy, dx = torch.from_numpy(drift).unbind(1)
+    field, shape = (extent, extent), (plan.size, plan.size)
+    return resample(mixed, field, pixel_size=plan.pixel_size, shape=shape, shift=(dy, dx))
 
 
 def _columns(scene: scenes.Scene) -> NDArray[Any]:

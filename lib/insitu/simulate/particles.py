@@ -25,9 +25,10 @@ from insitu.simulate.lattice import (
     neighbours,
 )
 
-CORNER = np.array([0, 0, 1.0])  # normal of the {100} facet that the edge leaves behind
-LEFT = np.array([-1, -1, 1]) / np.sqrt(3)  # normal of the facet left of the edge
-LEFT_AXIS = -np.array([1, 1, 2]) / np.sqrt(6)  # along that facet, downwards
+# in the frame of the lattice
+CORNER = FRAME @ [0, 0, 1]  # normal of the {100} facet that the edge leaves behind
+LEFT = FRAME @ [-1, -1, 1] / np.sqrt(3)  # normal of the facet left of the edge
+LEFT_AXIS = FRAME @ (-np.array([1, 1, 2]) / np.sqrt(6))  # along that facet, downwards
 
 
 @dataclass
@@ -85,7 +86,7 @@ def particle(diameter: float, *, sharp: bool, sunk: float, rng: np.random.Genera
 
 def edge_columns(body: Particle, layers: int) -> list[int]:
     """Columns of the last `layers` {100} layers at the edge, the outermost first."""
-    height = {c: float((atoms @ FRAME @ CORNER).mean()) for c, atoms in body.occupied.items()}
+    height = {c: float((atoms @ CORNER).mean()) for c, atoms in body.occupied.items()}
     top = max(height.values())
     chosen = [c for c, h in height.items() if h > top - (layers - 0.5) * PT / 2]
     return sorted(chosen, key=lambda c: (-round(height[c] / PT * 2), body.centre(c)[0]))
@@ -94,15 +95,12 @@ def edge_columns(body: Particle, layers: int) -> list[int]:
 def facet_columns(body: Particle, gone: list[int], layer: int) -> list[int]:
     """Free columns of the first or second layer on the left facet, from the edge downwards."""
     rest = np.concatenate([a for c, a in body.occupied.items() if c not in gone])
-    distance = body.sites @ FRAME @ LEFT
-    plane = (rest @ FRAME @ LEFT).max() + layer * PT / np.sqrt(3)
-    on_plane = np.unique(body.column[np.abs(distance - plane) < 0.1])
-    along = {
-        int(c): float(np.mean(body.sites[body.column == c] @ FRAME @ LEFT_AXIS)) for c in on_plane
-    }
-    facet = rest[np.abs(rest @ FRAME @ LEFT - (plane - layer * PT / np.sqrt(3))) < 0.1] @ FRAME
-    start = (facet @ LEFT_AXIS).min() + layer * NEIGHBOUR * 0.4
+    facet = (rest @ LEFT).max()
+    plane = facet + layer * PT / np.sqrt(3)
+    start = (rest[rest @ LEFT > facet - 0.1] @ LEFT_AXIS).min() + layer * NEIGHBOUR * 0.4
     floor = rest[:, 1].min() + 4.0  # not at the support
+    on_plane = np.unique(body.column[np.abs(body.sites @ LEFT - plane) < 0.1]).tolist()
+    along = {c: float(body.centre(c) @ LEFT_AXIS[:2]) for c in on_plane}
     free = [c for c, a in along.items() if a > start and body.centre(c)[1] > floor]
     return sorted(free, key=lambda c: along[c])
 
@@ -124,13 +122,12 @@ def migrating(
     settled = time > 0.75 and rng.random() < (time - 0.75) / 0.15
     lower = -(-2 * len(edge) // 3)
     slots = first[: len(edge)] if settled else first[:lower] + second[: len(edge) - lower]
-    order = list(rng.permutation(len(gone))) if time < 0.75 else list(range(len(gone)))
+    order = rng.permutation(len(gone)) if time < 0.75 else range(len(gone))
     moves = {column: slots[i] for column, i in zip(gone, order, strict=True)}
-    axis = (FRAME @ LEFT_AXIS)[:2]
     slides: dict[int, Array] = {}
     if not settled:
         for layer in (first, second):
-            by = rng.uniform(-1.2, 1.2) * axis
+            by = rng.uniform(-1.2, 1.2) * LEFT_AXIS[:2]
             slides |= {c: by for c, target in moves.items() if target in layer}
     return body.moved(moves, slides)
 
@@ -150,14 +147,15 @@ def hop(body: Particle, *, taken: list[int], number: int) -> tuple[int, int]:
         rest = np.concatenate([a for c, a in body.occupied.items() if c != column])
         free = np.unique(body.column[neighbours(body.sites, rest) >= 3])
         others = np.array([centre for c, centre in centres.items() if c != column])
-        near = {}
-        for target in (int(t) for t in free if int(t) != column):
-            apart = np.linalg.norm(body.centre(target) - others, axis=1).min()
-            distance = float(np.linalg.norm(body.centre(target) - centres[column]))
-            if apart > 2.0 and distance < 2 * NEIGHBOUR and body.centre(target)[1] > floor:
-                near[target] = distance
+        near = []
+        for target in free[free != column].tolist():
+            place = body.centre(target)
+            apart = np.linalg.norm(place - others, axis=1).min()
+            distance = float(np.linalg.norm(place - centres[column]))
+            if apart > 2.0 and distance < 2 * NEIGHBOUR and place[1] > floor:
+                near.append((round(distance, 6), target))
         if near:
-            choices.append((column, min(near, key=lambda t: (round(near[t], 6), t))))
+            choices.append((column, min(near)[1]))
         if len(choices) == 3:
             break
     if not choices:

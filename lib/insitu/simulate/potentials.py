@@ -30,11 +30,13 @@ class StructureFactorProjection(FieldIntegrator):
     ----------
     sigmas : dict
         Root mean square displacement of each element along one axis [A]; none are at rest.
+
+    Factors are computed once for each element: an instance serves one grid of pixels.
     """
 
     def __init__(self, sigmas: dict[str, float]) -> None:
         self.sigmas = dict(sigmas)
-        self._factors: dict[tuple[Any, ...], NDArray[np.float32]] = {}
+        self._factors: dict[str, NDArray[np.float32]] = {}
         super().__init__(periodic=True, finite=False)
 
     def cutoff(self, symbol: str) -> float:  # noqa: ARG002
@@ -56,30 +58,21 @@ class StructureFactorProjection(FieldIntegrator):
         ky = np.fft.rfftfreq(n_y, sampling[1])
         kept = np.abs(kx) <= _CUTOFF / 2 / sampling[0]
         kx, ky = kx[kept], ky[ky <= _CUTOFF / 2 / sampling[1]]
-        total = np.zeros((len(kx), len(ky)), dtype=np.complex64)
+        square, area = kx[:, None] ** 2 + ky**2, sampling[0] * sampling[1]
+        total = np.zeros(square.shape, dtype=np.complex64)
         symbols = np.array(atoms.get_chemical_symbols())
         for symbol in np.unique(symbols):
             x, y = atoms.positions[symbols == symbol, :2].T
             phase_x = np.exp(-2j * np.pi * kx[:, None] * x).astype(np.complex64)
             phase_y = np.exp(-2j * np.pi * y[:, None] * ky).astype(np.complex64)
-            total += (phase_x @ phase_y) * self._factor(symbol, kx, ky, gpts, sampling)
+            total += (phase_x @ phase_y) * self._factor(symbol, square, area)
         half = np.zeros((n_x, n_y // 2 + 1), dtype=np.complex64)
         half[kept, : len(ky)] = total
         return scipy.fft.irfft2(half, s=gpts, overwrite_x=True)
 
-    def _factor(
-        self,
-        symbol: str,
-        kx: NDArray[Any],
-        ky: NDArray[Any],
-        gpts: tuple[int, int],
-        sampling: tuple[float, float],
-    ) -> NDArray[np.float32]:
-        key = (symbol, tuple(gpts), tuple(sampling))
-        if key not in self._factors:
-            square = kx[:, None] ** 2 + ky**2
+    def _factor(self, symbol: str, square: NDArray[Any], area: float) -> NDArray[np.float32]:
+        if symbol not in self._factors:
             of_square: Any = LobatoParametrization().projected_scattering_factor(symbol)
             smear = np.exp(-2 * (np.pi * self.sigmas.get(symbol, 0.0)) ** 2 * square)
-            area = sampling[0] * sampling[1]
-            self._factors[key] = (of_square(square) * smear / area).astype(np.float32)
-        return self._factors[key]
+            self._factors[symbol] = (of_square(square) * smear / area).astype(np.float32)
+        return self._factors[symbol]

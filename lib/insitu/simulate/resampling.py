@@ -7,6 +7,8 @@ value at any point. A half spectrum is called centred here when its rows run ove
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from scipy.fft import next_fast_len
 from torch import Tensor
@@ -50,15 +52,14 @@ def resample(
         min(int(0.5 / pixel_size * length), (n - 1) // 2)
         for n, length in zip(images.shape[-2:], extent, strict=True)
     ]
-    spectrum = centred(spectrum, reach)
-    return sampled(spectrum, extent, [pixel_size] * 2, list(shape), 0.0, shift)
+    return sampled(centred(spectrum, reach), extent, [pixel_size] * 2, shape, 0.0, shift)
 
 
 def sampled(
     spectrum: Tensor,
     extent: tuple[float, float],
     steps: list[float],
-    sides: list[int],
+    sides: Sequence[int],
     rotation: float | Tensor,
     shift: tuple[float | Tensor, float | Tensor],
 ) -> Tensor:
@@ -120,9 +121,8 @@ def _at_turned_grid(
     n, reach = spectrum.shape[0], (spectrum.shape[1] // 2, spectrum.shape[2] - 1)
     fine = [fast_size(5 * r + 2) for r in reach]
     full = torch.zeros(n, fine[0], fine[1] // 2 + 1, dtype=spectrum.dtype, device=spectrum.device)
-    full[:, : reach[0] + 1, : reach[1] + 1] = spectrum[:, reach[0] :]
-    if reach[0]:
-        full[:, -reach[0] :, : reach[1] + 1] = spectrum[:, : reach[0]]
+    frequencies = torch.arange(-reach[0], reach[0] + 1, device=full.device)
+    full[:, frequencies, : reach[1] + 1] = spectrum
     smooth = [
         (2 + torch.cos(2 * torch.pi * torch.arange(k, device=full.device) / m)) / 3
         for k, m in zip(full.shape[-2:], fine, strict=True)
@@ -135,23 +135,15 @@ def _at_turned_grid(
     y = (torch.cos(turn) * v - torch.sin(turn) * u + middle[0]) / extent[0] * fine[0]
     x = (torch.cos(turn) * u + torch.sin(turn) * v + middle[1]) / extent[1] * fine[1]
     images = max(n, len(y))
-    total: Tensor | float = 0.0
+    dense = dense.expand(images, -1, -1, -1)
+    total = torch.zeros((), device=full.device)
     for weight_y, at_y in _spline(y % fine[0]):  # two linear interpolations make a cubic spline
         for weight_x, at_x in _spline(x % fine[1]):
-            grid = torch.stack(
-                [
-                    2 * (at_x + pad + 0.5) / (fine[1] + 2 * pad) - 1,
-                    2 * (at_y + pad + 0.5) / (fine[0] + 2 * pad) - 1,
-                ],
-                dim=-1,
-            )
-            part = functional.grid_sample(
-                dense.expand(images, -1, -1, -1),
-                grid.expand(images, -1, -1, -1),
-                align_corners=False,
-            )
+            across = 2 * (at_x + pad + 0.5) / (fine[1] + 2 * pad) - 1
+            down = 2 * (at_y + pad + 0.5) / (fine[0] + 2 * pad) - 1
+            grid = torch.stack([across, down], dim=-1).expand(images, -1, -1, -1)
+            part = functional.grid_sample(dense, grid, align_corners=False)
             total = total + weight_y * weight_x * part[:, 0]
-    assert isinstance(total, Tensor)
     return total
 
 

@@ -14,7 +14,8 @@ many equal frames, is recorded: one specimen, or several that share its time.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from ase import Atoms
@@ -33,80 +34,52 @@ from insitu.simulate.particles import (
 )
 from insitu.simulate.specimens import Recipe, assemble, standing
 
+if TYPE_CHECKING:
+    from insitu.simulate.movies import Plan
+
 SUPPORT = Recipe(thickness=40.0, trilayers=4, field=66.0)
 
 
-@dataclass(frozen=True)
-class Event:
-    """Something that happens: what, when, and to which columns of platinum."""
-
-    kind: str  # hop, migration, turn, change
-    start: float  # [frames]
-    end: float
-    columns: tuple[int, ...] = ()
-
-
-@dataclass
-class Exposure:
+class Exposure(NamedTuple):
     """Specimens that share the time of an exposure equally, and the particle's angle in each."""
 
-    specimens: list[Atoms] = field(default_factory=list)
-    angles: list[float] = field(default_factory=list)  # anticlockwise [degrees]
+    specimens: list[Atoms]
+    angles: list[float]  # anticlockwise [degrees]
 
 
-@dataclass(frozen=True)
-class Scene:
+class Scene(NamedTuple):
     """Exposures, which of them each frame consists of, and the list of events."""
 
     exposures: list[Exposure]
     weights: NDArray[np.float32]  # (frames, exposures), each row sums to 1
-    events: list[Event]
+    events: list[dict[str, Any]]  # see `event`
 
 
-def turning_particle(
-    frames: int,
-    *,
-    diameter: float,
-    turn: float,
-    start: int,
-    duration: int,
-    hops: list[tuple[float, float]],
-    samples: int,
-    seed: int,
-) -> Scene:
+def event(kind: str, start: float, end: float, columns: Sequence[int] = ()) -> dict[str, Any]:
+    """Something that happens: what, when [frames], and to which columns of platinum."""
+    return {"kind": kind, "start": float(start), "end": float(end), "columns": list(columns)}
+
+
+def turning_particle(plan: Plan) -> Scene:
     """Make the scene `turn`.
 
-    Parameters
-    ----------
-    frames : int
-        Of the movie.
-    diameter : float
-        Of the particle [A].
-    turn : float
-        Angle by which it turns, anticlockwise [degrees].
-    start, duration : int
-        First frame of the event and its frames; in the first the particle still rests, in the
-        last it rests again.
-    hops : list of (float, float)
-        Start and duration [frames] of moves of one surface column to a neighbouring site.
-    samples : int
-        Specimens in each exposure of the event.
-    seed : int
-        Of what moves at random.
+    In the first frame of the event the particle still rests, in the last it rests again. A hop
+    is a move of one surface column to a neighbouring site and back.
     """
-    if not 3 <= duration <= frames or not 0 <= start <= frames - duration:
+    frames, start, stop, turn = plan.frames, plan.event, plan.event + plan.duration, plan.turn
+    if not 3 <= plan.duration <= frames or not 0 <= start <= frames - plan.duration:
         raise InputError(
-            f"event: {duration} frames from frame {start} do not lie within {frames} frames"
+            f"event: {plan.duration} frames from frame {start} do not lie within {frames} frames"
         )
-    rng = np.random.default_rng(seed)
-    before = particle(diameter, sharp=True, sunk=0.25, rng=rng)
+    rng = np.random.default_rng(plan.seed)
+    before = particle(plan.diameter, sharp=True, sunk=0.25, rng=rng)
     for layers in (3, 2, 1):  # as many as find room in one new layer, six at most
         edge = edge_columns(before, layers)
         first, second = (facet_columns(before, edge, layer) for layer in (1, 2))
         if len(edge) <= min(6, len(first)) and len(second) > len(edge) // 3:
             break
     else:
-        raise InputError(f"diameter: a particle of {diameter:g} A is too small for this scene")
+        raise InputError(f"diameter: a particle of {plan.diameter:g} A is too small for this scene")
     after = before.moved(dict(zip(edge, first, strict=False)))
     slab, _ = specimens.ceria(SUPPORT, rng)
     base = standing(before.atoms)
@@ -121,43 +94,35 @@ def turning_particle(
         return _labelled(atoms, body.labels, slab)
 
     exposures = [Exposure([placed(before, 0)], [0.0]), Exposure([placed(after, turn)], [turn])]
-    weights = np.zeros((frames, 2 + duration - 2))
+    weights = np.zeros((frames, plan.duration))
     weights[: start + 1, 0] = 1
-    weights[start + duration - 1 :, 1] = 1
-    for index in range(1, duration - 1):
-        exposure = Exposure()
-        for sample in range(samples):
-            time = (index - 1 + (sample + 0.5) / samples) / (duration - 2)  # 0 to 1
-            angle = turn * time * time * (3 - 2 * time)
-            exposure.specimens.append(
-                placed(migrating(before, edge, first, second, time, rng), angle)
-            )
-            exposure.angles.append(angle)
-        weights[start + index, len(exposures)] = 1
-        exposures.append(exposure)
-    events = [
-        Event("migration", start + 1, start + duration - 1, tuple(edge)),
-        Event("turn", start + 1, start + duration - 1),
-    ]
-    for number, (begin, length) in enumerate(sorted(hops)):
+    weights[stop - 1 :, 1] = 1
+    shares = (np.arange(plan.samples) + 0.5) / plan.samples
+    for index in range(plan.duration - 2):
+        times = (index + shares) / (plan.duration - 2)  # 0 to 1
+        angles = (turn * times * times * (3 - 2 * times)).tolist()
+        bodies = [migrating(before, edge, first, second, time, rng) for time in times]
+        exposures.append(Exposure(list(map(placed, bodies, angles)), angles))
+        weights[start + 1 + index, 2 + index] = 1
+    events = [event("migration", start + 1, stop - 1, edge), event("turn", start + 1, stop - 1)]
+    for number, (begin, length) in enumerate(sorted(plan.hops)):
         end = begin + length
-        if not 0 <= begin < end <= frames or (begin < start + duration and end > start):
+        if not 0 <= begin < end <= frames or (begin < stop and end > start):
             raise InputError(
                 f"hops: {begin:g}+{length:g} lies outside of the movie or in the event"
             )
-        late = begin > start
+        late = int(begin > start)
         body, angle = (after, turn) if late else (before, 0.0)
         column, target = hop(body, taken=edge, number=number)
         exposures.append(Exposure([placed(body.moved({column: target}), angle)], [angle]))
-        part = np.clip(
-            np.minimum(end, np.arange(frames) + 1) - np.maximum(begin, np.arange(frames)), 0, 1
-        )
-        weights[:, int(late)] -= part
-        if weights[:, int(late)].min() < -1e-6:
+        t = np.arange(frames)
+        part = np.clip(np.minimum(end, t + 1) - np.maximum(begin, t), 0, 1)
+        weights[:, late] -= part
+        if weights[:, late].min() < -1e-6:
             raise InputError(f"hops: {begin:g}+{length:g} overlaps another one")
         weights = np.column_stack([weights, part])
-        events.append(Event("hop", begin, end, (column,)))
-    return Scene(exposures, weights.astype(np.float32), sorted(events, key=lambda e: e.start))
+        events.append(event("hop", begin, end, [column]))
+    return Scene(exposures, weights.astype(np.float32), sorted(events, key=lambda e: e["start"]))
 
 
 def _labelled(platinum: Array, labels: NDArray[np.int64], slab: Atoms) -> Atoms:
@@ -167,11 +132,12 @@ def _labelled(platinum: Array, labels: NDArray[np.int64], slab: Atoms) -> Atoms:
     return made
 
 
-def pair_of_particles(frames: int, *, change: int, samples: int, seed: int) -> Scene:
-    """Make the scene `pair`: two small particles, their surfaces changed after frame `change`."""
+def pair_of_particles(plan: Plan) -> Scene:
+    """Make the scene `pair`: two small particles, their surfaces changed by the event."""
+    frames, change = plan.frames, plan.event
     if not 3 <= change < frames - 1:
         raise InputError(f"event: frame {change} does not lie within {frames} frames")
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(plan.seed)
     slab, _ = specimens.ceria(SUPPORT, rng)
     bodies = [particle(d, sharp=False, sunk=s, rng=rng) for d, s in ((21.0, 0.35), (16.0, 0.2))]
     places = (-10.5, 12.5)
@@ -184,21 +150,25 @@ def pair_of_particles(frames: int, *, change: int, samples: int, seed: int) -> S
             labels.append(body.labels + 100_000 * number)
         return _labelled(np.concatenate(atoms), np.concatenate(labels), slab)
 
-    changed = list(bodies)
+    changed: list[Particle] = []
     moved: list[int] = []
-    for number in range(len(bodies)):
+    for number, body in enumerate(bodies):
         gone: list[int] = []
         for _ in range(3):
-            column, target = hop(changed[number], taken=gone, number=0)
-            changed[number] = changed[number].moved({column: target})
+            column, target = hop(body, taken=gone, number=0)
+            body = body.moved({column: target})
             gone.append(column)
+        changed.append(body)
         moved += [column + 100_000 * number for column in gone]
-    between = [[bodies[0], changed[1]], [changed[0], bodies[1]]]
+    between = [[bodies[0], changed[1]], [changed[0], bodies[1]]][: plan.samples]
     exposures = [
         Exposure([placed(bodies)], [0.0]),
         Exposure([placed(changed)], [0.0]),
-        Exposure([placed(between[i % 2]) for i in range(min(2, samples))], [0.0] * min(2, samples)),
+        Exposure([placed(state) for state in between], [0.0] * len(between)),
     ]
     weights = np.zeros((frames, 3), dtype=np.float32)
     weights[: change - 2, 0] = weights[change + 1 :, 1] = weights[change - 2 : change + 1, 2] = 1
-    return Scene(exposures, weights, [Event("change", change - 2, change + 1, tuple(moved))])
+    return Scene(exposures, weights, [event("change", change - 2, change + 1, moved)])
+
+
+SCENES = {"turn": turning_particle, "pair": pair_of_particles}

@@ -79,8 +79,8 @@ class Recipe:
         for name, (low, high) in limits.items():
             within(name, getattr(self, name), low, high)
         one_of("defect", self.defect, DEFECTS)
-        if max(map(abs, self.tilt)) > 10:
-            raise InputError(f"tilt: got {self.tilt}, allowed is -10 to 10 degrees about each axis")
+        for angle in self.tilt:
+            within("tilt", angle, -10, 10, "degrees")
 
 
 def build(recipe: Recipe) -> Atoms:
@@ -121,7 +121,13 @@ def build(recipe: Recipe) -> Atoms:
     slab, missing = ceria(recipe, rng)
     specimen = assemble(standing(sites[inside]), slab, width=periods(recipe.field) * PERIOD)
     specimen.info |= {"recipe": asdict(recipe), "vacancies": missing}
-    return tilted(specimen, recipe.tilt)
+    about_x, about_y = np.tan(np.deg2rad(recipe.tilt))
+    depth = specimen.positions[:, 2] - specimen.cell[2, 2] / 2
+    specimen.positions[:, 0] += about_y * depth
+    specimen.positions[:, 1] += about_x * depth
+    specimen.positions[:, 0] = (specimen.positions[:, 0] + 1e-6) % specimen.cell[0, 0]
+    specimen.positions[:, 1] %= specimen.cell[1, 1]  # the wave is periodic in y too
+    return specimen
 
 
 def assemble(platinum: Array, slab: Atoms, *, width: float) -> Atoms:
@@ -155,7 +161,11 @@ def assemble(platinum: Array, slab: Atoms, *, width: float) -> Atoms:
     specimen.set_cell([width, width, specimen.positions[:, 2].max() + 2.0])
     specimen.pbc = (True, False, False)
     number_columns(specimen)
-    check(specimen)
+    nearest = nearest_distance(specimen)
+    if nearest < NEAREST:
+        raise InputError(
+            f"the specimen: two atoms are {nearest:.2f} A apart, less than {NEAREST} A"
+        )
     return specimen
 
 
@@ -189,24 +199,18 @@ def ceria(recipe: Recipe, rng: np.random.Generator) -> tuple[Atoms, list[dict[st
     missing: list[dict[str, Any]] = []
     gone: list[int] = []
     number_columns(slab)
-    for symbol, count in (("O", recipe.oxygen_vacancies), ("Ce", recipe.cerium_vacancies)):
+    for symbol, name in (("O", "oxygen_vacancies"), ("Ce", "cerium_vacancies")):
+        count = getattr(recipe, name)
         if not count:
             continue
         column = rng.choice(np.unique(slab.arrays["column"][slab.symbols == symbol]))
         members = np.flatnonzero(slab.arrays["column"] == column)
         if count > len(members):
-            name = {"O": "oxygen_vacancies", "Ce": "cerium_vacancies"}[symbol]
             raise InputError(f"{name}: got {count}, a column has {len(members)} atoms")
         gone += list(rng.choice(members, count, replace=False))
-        x, height = slab.positions[members[0], :2]
+        x, height = slab.positions[members[0], :2].tolist()
         missing.append(
-            {
-                "symbol": symbol,
-                "x": float(x),
-                "height": float(height),
-                "atoms": len(members),
-                "missing": count,
-            }
+            {"symbol": symbol, "x": x, "height": height, "atoms": len(members), "missing": count}
         )
     del slab[gone]
     return slab, missing
@@ -238,12 +242,9 @@ def with_defect(
     corner = rng.choice(candidates[exposed <= np.sort(exposed)[min(2, len(exposed) - 1)]])
     members = np.flatnonzero(inside & (column == corner))
     members = members[np.argsort(sites[members, 2])]
-    if defect in ("D1", "D2"):
-        inside[members] = False
-    elif defect == "Dh":
-        inside[members[: len(members) // 2]] = False
-    elif defect == "Ds":
-        inside[np.delete(members, len(members) // 2)] = False
+    middle = len(members) // 2
+    part = {"Dh": members[:middle], "Ds": np.delete(members, middle)}
+    inside[part.get(defect, members)] = False
     if defect == "D2":
         centres = np.array([sites[column == c, :2].mean(0) for c in candidates])
         distance = np.linalg.norm(centres - sites[members[0], :2], axis=1)
@@ -269,37 +270,6 @@ def number_columns(specimen: Atoms) -> None:
         surface[metal] = (around - 1 < 6)[where]
     specimen.set_array("column", column)
     specimen.set_array("surface", surface)
-
-
-def tilted(specimen: Atoms, tilt: tuple[float, float]) -> Atoms:
-    """Tilt a specimen about x and y [degrees], as a shear along the beam."""
-    about_x, about_y = np.tan(np.deg2rad(tilt))
-    depth = specimen.positions[:, 2] - specimen.cell[2, 2] / 2
-    sheared = specimen.copy()
-    sheared.positions[:, 0] += about_y * depth
-    sheared.positions[:, 1] += about_x * depth
-    sheared.positions[:, 0] = (sheared.positions[:, 0] + 1e-6) % sheared.cell[0, 0]
-    if not 0 < sheared.positions[:, 1].min() <= sheared.positions[:, 1].max() < sheared.cell[1, 1]:
-        sheared.positions[:, 1] %= sheared.cell[1, 1]  # the wave is periodic in y too
-    return sheared
-
-
-def check(specimen: Atoms) -> None:
-    """Hold a specimen against what is physically possible.
-
-    Raises
-    ------
-    InputError
-        If an atom is outside of the cell, or two are nearer than `NEAREST`.
-    """
-    scaled = specimen.get_scaled_positions(wrap=False)
-    if not ((scaled >= 0) & (scaled < 1)).all():
-        raise InputError("the specimen: an atom lies outside of the cell")
-    nearest = nearest_distance(specimen)
-    if nearest < NEAREST:
-        raise InputError(
-            f"the specimen: two atoms are {nearest:.2f} A apart, less than {NEAREST} A"
-        )
 
 
 def nearest_distance(specimen: Atoms) -> float:

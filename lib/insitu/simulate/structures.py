@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import ase.io
 import numpy as np
 from ase import Atoms
-from scipy.spatial import cKDTree
 
 from insitu import InputError
-from insitu.simulate.specimens import number_columns
+from insitu.checks import finite
+from insitu.simulate.specimens import nearest_distance, number_columns
 
 FORMATS = {".xyz": "extxyz", ".extxyz": "extxyz", ".cif": "cif"}
 MARGIN = 4.0  # of vacuum around a structure without a cell [A]
@@ -37,47 +38,38 @@ def read_structure(path: str | Path, *, thickness: float = 40.0) -> Atoms:
     ------
     InputError
         In one sentence, if the file is missing, empty or something else, or if the structure is
-        too large, has an element without a potential, or two atoms in one place.
+        too large, or has two atoms in one place. `exit_wave` refuses elements without a potential.
     """
     path = Path(path).expanduser()
-    if path.suffix.lower() not in FORMATS:
+    suffix = path.suffix.lower()
+    if suffix not in FORMATS:
         raise InputError(f"structure: {path.name} is not an .xyz or .cif file")
     if not path.is_file():
         raise InputError(f"structure: there is no file {path}")
-    if not path.stat().st_size:
-        raise InputError(f"structure: {path.name} is empty")
     try:
-        atoms = ase.io.read(path, format=FORMATS[path.suffix.lower()])
+        atoms: Any = ase.io.read(path, format=FORMATS[suffix])
     except Exception as error:  # readers of text files raise all kinds
         raise InputError(
-            f"structure: {path.name} could not be read as {path.suffix[1:]} "
+            f"structure: {path.name} could not be read as {suffix[1:]} "
             f"({type(error).__name__}); check it with a viewer such as VESTA or ase gui"
         ) from None
-    if not isinstance(atoms, Atoms) or len(atoms) == 0:
+    if not len(atoms):
         raise InputError(f"structure: {path.name} has no atoms")
-    if not np.isfinite(atoms.positions).all():
-        raise InputError(f"structure: {path.name} has positions that are no finite numbers")
-    unknown = {s for s, z in zip(atoms.symbols, atoms.numbers, strict=True) if not 1 <= z <= 103}
-    if unknown:
-        raise InputError(f"structure: no potential is known for {', '.join(sorted(unknown))}")
-    if path.suffix.lower() == ".cif":
+    finite("structure", atoms.positions)
+    if suffix == ".cif":
         atoms = _repeated(atoms, thickness, path.name)
     else:
-        positions = atoms.positions - atoms.positions.min(0)
-        margin = np.array([MARGIN, MARGIN, 2.0])
-        size = positions.max(0) + 2 * margin
-        size[:2] = np.maximum(size[:2], 12.0)
-        middle = (size - positions.max(0)) / 2
-        atoms = Atoms(atoms.symbols, positions + middle, cell=size)
+        size = np.ptp(atoms.positions, axis=0) + 2 * np.array([MARGIN, MARGIN, 2.0])
+        atoms = Atoms(atoms.symbols, atoms.positions, cell=np.maximum(size, [12, 12, 0]))
+        atoms.center()
     if max(atoms.cell.lengths()) > LARGEST or len(atoms) > MOST:
         raise InputError(
             f"structure: {len(atoms)} atoms in {max(atoms.cell.lengths()):.0f} A are too many; "
             f"allowed are {MOST} atoms in {LARGEST:.0f} A"
         )
-    if len(atoms) > 1:
-        nearest = cKDTree(atoms.positions).query(atoms.positions, k=2)[0][:, 1].min()
-        if nearest < 0.3:
-            raise InputError(f"structure: two atoms are only {nearest:.2f} A apart")
+    nearest = nearest_distance(atoms)
+    if nearest < 0.3:
+        raise InputError(f"structure: two atoms are only {nearest:.2f} A apart")
     number_columns(atoms)
     return atoms
 
@@ -96,10 +88,5 @@ def _repeated(atoms: Atoms, thickness: float, name: str) -> Atoms:
             "of the crystal as .xyz"
         ) from None
     lengths = cell.cell.lengths()
-    if max(lengths) > LARGEST:
-        raise InputError(
-            f"structure: the orthogonal cell of {name} is {max(lengths):.0f} A long; save a block "
-            "of the crystal as .xyz"
-        )
     across = np.maximum(1, np.ceil(FIELD / lengths[:2])).astype(int)
     return cell.repeat((*across, max(1, round(thickness / lengths[2]))))

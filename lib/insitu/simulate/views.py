@@ -37,22 +37,22 @@ class View(NamedTuple):
     atoms: NDArray[np.int64]  # (n,) in the column
 
 
-def fresh_numbers(count: int, first: int = 40) -> list[int]:
-    """Numbers of test structures of the endless bank, of `first` and above."""
-    numbers = range(first, first + 10 * count)
-    return [n for n in numbers if PARTS[n % len(PARTS)] == "test"]
+def fresh_numbers(count: int) -> list[int]:
+    """Numbers of test structures of the endless bank, beyond the 40 that ship."""
+    return [n for n in range(40, 40 + 10 * count) if PARTS[n % len(PARTS)] == "test"]
 
 
 def specimen(recipe: Recipe, atoms: Atoms | None = None) -> Specimen:
     """Simulate a specimen: that of the recipe, or other atoms in its place."""
-    built = specimens.build(recipe) if atoms is None else atoms
+    built = specimens.build(recipe) if atoms is None else atoms.copy()
+    if not built.has("column"):
+        specimens.number_columns(built)
     return Specimen(built, band_limited(exit_wave(built), SEMIANGLE), recipe)
 
 
-def fresh_specimens(count: int, *, seed: int = 0) -> list[Specimen]:
-    """Simulate structures of the test part of the bank with this seed, beyond those that ship."""
-    recipes = [random_recipe(seed, n) for n in fresh_numbers(count)]
-    return list(in_threads(specimen, recipes))
+def fresh_specimens(count: int) -> list[Specimen]:
+    """Simulate structures of the test part of the bank that ships, beyond those in it."""
+    return list(in_threads(specimen, [random_recipe(0, n) for n in fresh_numbers(count)]))
 
 
 def view(
@@ -81,9 +81,10 @@ def view(
     centre : (2,) array, optional
         y and x of the specimen that come into the middle [A]; by default the particle's.
     """
-    metal = np.asarray([s in ("Pt", "Au") for s in of.atoms.get_chemical_symbols()])
+    metal = np.isin(of.atoms.numbers, (78, 79))  # platinum, or gold
     middle = of.atoms.positions[metal, 1::-1].mean(0) if centre is None else centre
-    shift = [length / 2 - m for length, m in zip(of.wave.extent, middle, strict=True)]
+    extent = np.array(of.wave.extent)
+    shift = extent / 2 - middle
     clean = image(
         of.wave,
         optics,
@@ -92,34 +93,15 @@ def view(
         shift=(shift[0], shift[1]),
         focal_points=focal_points,
     )
-    positions, platinum, surface, atoms = _columns(of.atoms)
-    corner = [(length - size * pixel_size) / 2 for length in of.wave.extent]
-    places = positions + np.array(shift) - corner
-    # the field repeats itself
-    extent = np.array(of.wave.extent)
-    places = (places + corner) % extent - corner
+    columns = specimens.columns(of.atoms)
+    corner = (extent - size * pixel_size) / 2
+    positions = np.column_stack([columns["y"], columns["x"]])
+    places = (positions + shift) % extent - corner  # the field repeats itself
     inside = ((places >= 0) & (places <= (size - 1) * pixel_size)).all(1)
-    return View(
-        clean[0].clamp(min=0).numpy(),
-        pixel_size,
-        places[inside],
-        platinum[inside],
-        surface[inside],
-        atoms[inside],
-    )
+    found = places, columns["symbol"] == "Pt", columns["surface"], columns["atoms"]
+    return View(clean[0].clamp(min=0).numpy(), pixel_size, *(values[inside] for values in found))
 
 
 def views(of: Sequence[Specimen], defocus: float, **options: Any) -> list[View]:
     """Take an image of each specimen with the default lens at this defocus [A]."""
     return [view(one, Optics(defocus=defocus), **options) for one in of]
-
-
-def _columns(
-    atoms: Atoms,
-) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], NDArray[np.int64]]:
-    if "column" not in atoms.arrays:
-        none = np.zeros(0, bool)
-        return np.zeros((0, 2)), none, none, np.zeros(0, np.int64)
-    columns = specimens.columns(atoms)
-    positions = np.column_stack([columns["y"], columns["x"]])
-    return positions, columns["symbol"] == "Pt", columns["surface"], columns["atoms"]

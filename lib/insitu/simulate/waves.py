@@ -109,29 +109,26 @@ def exit_wave(
     within("phonons", phonons, 1, 1000)
     within("energy", energy, 1e4, 2e6)
     one_of("thermal", thermal, ("envelope", "phonons", "none"))
-    width, height = specimen.cell.lengths()[:2] if len(specimen) else (1.0, 1.0)
+    width, height = specimen.cell.lengths()[:2]
     sampling = max(width, height) / pixels
     if sampling > 0.25:
         raise InputError(
             f"pixels: {pixels} over {max(width, height):.0f} A is {sampling:.2f} A a pixel; the "
             f"wave needs 0.25 A or less, take {int(np.ceil(max(width, height) / 0.2))} pixels"
         )
-    displaced = phonons if thermal == "phonons" else 0
-    potential = _potential(
-        specimen, sampling, slice_thickness, thermal == "envelope", displaced, seed
-    )
+    potential = _potential(specimen, sampling, slice_thickness, thermal, phonons, seed)
     # unmeasured plans give the same bits every time; powers of two would make them slow
     abtem.config.set({"fftw.planning_effort": "FFTW_ESTIMATE"})
     wave: Any = abtem.PlaneWave(energy=energy, device="cpu").multislice(potential)
     array = wave.compute(scheduler="single-threaded", progress_bar=False).array
-    values = torch.from_numpy(np.ascontiguousarray(np.swapaxes(array, -1, -2)))  # abTEM has (x, y)
+    values = torch.from_numpy(array).mT.contiguous()  # abTEM has (x, y)
     return Wave(values.reshape(-1, *values.shape[-2:]), (float(height), float(width)), energy)
 
 
 def projected_potential(specimen: Atoms) -> NDArray[np.float32]:
     """Electrostatic potential of a specimen along the beam on pixels of 0.1 A, (y, x) [V A]."""
     depth = float(specimen.cell.lengths()[2])
-    potential: Any = _potential(specimen, 0.1, depth, True, 0, 0).build()
+    potential = _potential(specimen, 0.1, depth).build()
     array = potential.compute(scheduler="single-threaded", progress_bar=False).array.sum(0)
     return np.asarray(array.T, dtype=np.float32)
 
@@ -140,9 +137,9 @@ def _potential(
     specimen: Atoms,
     sampling: float,
     slice_thickness: float,
-    smeared: bool,
-    phonons: int,
-    seed: int,
+    thermal: str = "envelope",
+    phonons: int = 1,
+    seed: int = 0,
 ) -> Any:
     """The potential that abTEM slices, periodic across the beam."""
     import abtem
@@ -156,17 +153,17 @@ def _potential(
     unknown = symbols - set(LobatoParametrization().parameters)
     if unknown:
         raise InputError(f"the specimen: no potential is known for {', '.join(sorted(unknown))}")
-    atoms = specimen.copy()
+    atoms: Any = specimen.copy()
     atoms.pbc = True
     sigmas = {s: THERMAL.get(s, 0.08) for s in symbols}
     width, height, depth = atoms.cell.lengths()
+    if thermal == "phonons":
+        atoms = abtem.FrozenPhonons(atoms, num_configs=phonons, sigmas=sigmas, seed=seed)
     return abtem.Potential(
-        abtem.FrozenPhonons(atoms, num_configs=phonons, sigmas=sigmas, seed=seed)
-        if phonons
-        else atoms,
+        atoms,
         gpts=tuple(2 * round(side / sampling / 2) for side in (width, height)),
         slice_thickness=min(slice_thickness, depth),
-        integrator=StructureFactorProjection(sigmas if smeared else {}),
+        integrator=StructureFactorProjection(sigmas if thermal == "envelope" else {}),
         device="cpu",
     )
 
@@ -178,17 +175,9 @@ def band_limited(wave: Wave, semiangle: float) -> Wave:
         min(n, 2 * int(np.ceil(limit * length)) + 2)
         for n, length in zip(wave.values.shape[-2:], wave.extent, strict=True)
     ]
-    spectrum = torch.fft.fft2(wave.values, norm="forward")
-    return replace(wave, values=torch.fft.ifft2(_resized(spectrum, sizes), norm="forward"))
-
-
-def _resized(spectrum: Tensor, sizes: list[int]) -> Tensor:
-    for axis, size in zip((-2, -1), sizes, strict=True):
-        n = spectrum.shape[axis]
-        if size < n:
-            front = spectrum.narrow(axis, 0, size // 2)
-            spectrum = torch.cat([front, spectrum.narrow(axis, n - size // 2, size // 2)], axis)
-    return spectrum
+    rows, columns = (torch.fft.fftfreq(n, 1 / n).round().long() for n in sizes)
+    spectrum = torch.fft.fft2(wave.values, norm="forward")[..., rows[:, None], columns]
+    return replace(wave, values=torch.fft.ifft2(spectrum, norm="forward"))
 
 
 def in_threads(
