@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from insitu import InputError
 from insitu.fetch import shipped
 from insitu.files import whole
+
+N = TypeVar("N", bound=nn.Module)
 
 
 def find(name: str | Path) -> Path:
@@ -121,19 +123,14 @@ def fill(network: nn.Module, tensors: Mapping[str, Tensor], name: str) -> nn.Mod
     InputError
         If they belong to another one.
     """
-    own = {key: value.shape for key, value in network.state_dict().items()}
-    given = {key: value.shape for key, value in tensors.items()}
-    if own != given:
-        differing = sorted(k for k in own.keys() | given.keys() if own.get(k) != given.get(k))
-        raise InputError(
-            f"checkpoint: {name} belongs to another architecture, {len(differing)} of its tensors "
-            f"differ, such as {differing[0]}"
-        )
-    network.load_state_dict(dict(tensors))
+    try:
+        network.load_state_dict(dict(tensors))
+    except RuntimeError:  # of names and shapes, tensor by tensor
+        raise InputError(f"checkpoint: {name} belongs to another architecture") from None
     return network
 
 
-def seeded(network: Callable[..., nn.Module], seed: int, **options: Any) -> nn.Module:
+def seeded(network: Callable[..., N], seed: int, **options: Any) -> N:
     """Make a network whose first weights depend on the seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
