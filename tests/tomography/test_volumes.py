@@ -21,7 +21,7 @@ SHORT = replace(volumes.SETTINGS, steps=120, validate_every=40, save_every=40)
 
 @pytest.fixture(scope="module")
 def phantom():
-    return phantoms.Phantom(size=24, moments=np.linspace(0, 1, 30))
+    return phantoms.Phantom("alloying rod", 24, np.linspace(0, 1, 30))
 
 
 @pytest.fixture(scope="module")

@@ -82,9 +82,8 @@ def examine(counts: Frames, pixel_size: float) -> tuple[Measure, NDArray[Any]]:
     )
     sample = np.asarray(movie[middle])
     measure = measure_for(sample)
-    whole = slice(0, counts.shape[1]), slice(0, counts.shape[2])
     for first in range(0, counts.shape[0], 16):
-        part = np.asarray(counts[first : first + 16, whole[0], whole[1]])
+        part = np.asarray(counts[first : first + 16])
         if not np.isfinite(part).all():
             raise InputError(
                 f"movie: there are NaN or infinite values between frames {first} and "
@@ -199,8 +198,8 @@ def learn_movie(
         "shape": list(movie.shape),
         "mean": blocks.mean,
         "surroundings": asdict(shown),
-        "movie": _digest(sample),
-        "start": "" if start is None else _digest(*(w.cpu() for w in before.state_dict().values())),
+        "movie": hashlib.sha256(np.ascontiguousarray(sample).tobytes()).hexdigest(),
+        "start": "" if start is None else checkpoints.digest(before.state_dict().values()),
     }
     result = _train(
         untrained.to(device),
@@ -253,8 +252,3 @@ def _train(
         return total / max(1.0, count)
 
     return train(network, loss, validate, settings, **options)
-
-
-def _digest(*values: Any) -> str:
-    parts = [np.ascontiguousarray(v).tobytes() for v in values]
-    return hashlib.sha256(b"".join(parts)).hexdigest()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -113,6 +113,18 @@ def _digest(tensors: Mapping[str, Tensor], record: str) -> str:
         total.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         total.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
     return total.hexdigest()
+
+
+def of(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """Those of them whose names begin with `name` and a dot, by what follows it."""
+    start = f"{name}."
+    return {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
+
+
+def digest(weights: Iterable[Tensor]) -> str:
+    """sha256 of weights, one after the other."""
+    parts = [weight.cpu().contiguous().numpy().tobytes() for weight in weights]
+    return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 def fill(network: nn.Module, tensors: Mapping[str, Tensor], name: str) -> nn.Module:

@@ -256,16 +256,12 @@ def _resume(
     if any(state.get(key) != fresh[key] for key in ("settings", "about")):
         raise InputError(f"checkpoint: {path} belongs to another run; remove it to start anew")
     for name, model in models.items():
-        start = f"{name}."
-        own = {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
-        checkpoints.fill(model, own, path.name)
+        checkpoints.fill(model, checkpoints.of(tensors, name), path.name)
     entries: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        if key.startswith("optimiser."):
-            _, index, name = key.split(".")
-            entries.setdefault(int(index), {})[name] = value
-    whole = optimiser.state_dict()
-    optimiser.load_state_dict({"state": entries, "param_groups": whole["param_groups"]})
+    for key, value in checkpoints.of(tensors, "optimiser").items():
+        index, name = key.split(".")
+        entries.setdefault(int(index), {})[name] = value
+    optimiser.load_state_dict({**optimiser.state_dict(), "state": entries})
     return state
 
 

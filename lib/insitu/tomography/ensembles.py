@@ -91,7 +91,7 @@ def fit_members(
 
 
 def mean_and_deviation(
-    fits: Sequence[Fit], tilts: Sequence[int] | None = None, *, spread: float = 1.0
+    fits: Sequence[Fit], tilts: Sequence[int] | None = None, *, spread: float
 ) -> tuple[Array, Array]:
     """Mean volumes of an ensemble, and one standard deviation of their error, (t, z, y, x).
 
@@ -181,12 +181,8 @@ def load(path: Path, series: TiltSeries, device: torch.device | str = "cpu") -> 
     try:
         _refuse_another(series, record["series"], path.name)
         for number, entry in enumerate(record.get("mixtures") or record["fits"]):
-            start, held = f"{number}.", np.array(entry["held"], np.int64)
-            own = {
-                key.removeprefix(start): value.float()
-                for key, value in tensors.items()
-                if key.startswith(start)
-            }
+            held = np.array(entry["held"], np.int64)
+            own = {k: v.float() for k, v in checkpoints.of(tensors, f"{number}").items()}
             specimen: FreeSpecimen | Mixture
             if "mixtures" in record:
                 solid, share = own["solid"].numpy(), own["share"].numpy()
@@ -199,9 +195,9 @@ def load(path: Path, series: TiltSeries, device: torch.device | str = "cpu") -> 
                 checkpoints.fill(specimen, own, path.name)
                 specimen = specimen.to(device).eval().at_scale(float(entry["scale"]))
             fits.append(Fit(specimen, series, held, entry["history"]))
-    except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
+    except InputError:
+        raise
+    except (KeyError, TypeError, ValueError):
         raise InputError(f"checkpoint: {path.name} is not that of an ensemble") from None
     return fits
 
