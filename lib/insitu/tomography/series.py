@@ -260,8 +260,8 @@ def _told(path: Path) -> Iterator[None]:
         yield
     except Exception as error:  # a broken file raises what it likes
         raise InputError(
-            f"{path.name} cannot be read as {path.suffix} ({str(error)[:100]}); it is truncated, holds "
-            f"objects, or is of another kind"
+            f"{path.name} cannot be read as {path.suffix} ({str(error)[:100]}); it is truncated, "
+            f"holds objects, or is of another kind"
         ) from None
 
 
