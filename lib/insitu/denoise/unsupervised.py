@@ -9,6 +9,7 @@ prediction is the expected count [1]_. When to stop is told by counts that are h
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -184,8 +185,7 @@ def learn_movie(
     if start is None:
         untrained = checkpoints.seeded(network.for_surroundings, seed, shown=shown, **given)
     else:
-        untrained = network(**given)
-        untrained.load_state_dict(before.state_dict())
+        untrained = copy.deepcopy(before)
     least = 0.0 if measure is not squares else -np.inf
 
     def whole(part: nn.Module) -> MovieDenoiser:

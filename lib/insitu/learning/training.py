@@ -165,15 +165,9 @@ def train(
                 score = validate(average)
             if not math.isfinite(score):
                 raise InputError(f"training: the validation gave {score} at step {done}")
-            seconds = time.perf_counter() - begin
-            state["history"].append(
-                {
-                    "step": done,
-                    "seconds": round(seconds, 2),
-                    "training": sum(recent) / len(recent),
-                    "validation": score,
-                }
-            )
+            row = {"step": done, "seconds": round(time.perf_counter() - begin, 2)}
+            row |= {"training": sum(recent) / len(recent), "validation": score}
+            state["history"].append(row)
             recent.clear()
             if score < state["best"]:
                 state["best"], state["best_step"] = score, done
