@@ -102,8 +102,7 @@ class LocalWiener(Filter):
 
     def filtered(self, image: Image) -> Image:  # noqa: D102
         tensor = torch.from_numpy(image)[None, None]
-        answer: Image = windows.local_wiener(tensor, 64, threshold=self.strength)[0, 0].numpy()
-        return answer
+        return windows.local_wiener(tensor, 64, threshold=self.strength)[0, 0].numpy()
 
 
 def anscombe(counts: NDArray[Any]) -> NDArray[Any]:

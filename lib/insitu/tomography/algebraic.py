@@ -171,8 +171,7 @@ def _smooth_courses(seen: NDArray[np.float64], measured: Array, smooth: float = 
     flat = system.reshape(rank * count, -1)
     flat += 1e-6 * np.trace(flat) / len(flat) * np.eye(len(flat))
     courses = np.linalg.solve(flat, right.ravel()).reshape(rank, count)
-    orthogonal: Array = np.linalg.qr(courses.T)[0].T.astype(np.float32)
-    return orthogonal * np.float32(count**0.5)
+    return np.linalg.qr(courses.T)[0].T.astype(np.float32) * np.float32(count**0.5)
 
 
 def _conjugate_gradients(
@@ -184,7 +183,7 @@ def _conjugate_gradients(
     """Least squares by the normal equations, from 0."""
     residual = projections.astype(np.float32)
     gradient = back(residual)
-    u, direction = np.zeros_like(gradient), gradient.copy()
+    u, direction = np.zeros_like(gradient), gradient
     size = float((gradient**2).sum())
     for _ in range(iterations):
         if size == 0:

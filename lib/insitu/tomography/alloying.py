@@ -20,8 +20,7 @@ def volume(intensity: Array) -> float:
 def inside(intensity: Array, *, margin: int = 1) -> NDArray[np.bool_]:
     """Voxels of the particle, `margin` of them off its surface."""
     solid = ndimage.binary_fill_holes(intensity > 0.5)
-    kept: NDArray[np.bool_] = ndimage.binary_erosion(solid, iterations=margin) if margin else solid
-    return kept
+    return ndimage.binary_erosion(solid, iterations=margin) if margin else solid
 
 
 def gold_share(intensity: Array, *, contrast: float) -> Array:

@@ -60,29 +60,14 @@ def fit_members(
     """
     fits = []
     for m in range(members):
-        hold_first = m * hold_every // members
-        one = partial(
-            fit,
-            series,
-            model,
-            settings,
-            seed=seed + m,
-            hold_every=hold_every,
-            hold_first=hold_first,
-            device=device,
-            progress=progress,
-        )
+        own: Any = {"seed": seed + m, "hold_every": hold_every}
+        own["hold_first"] = m * hold_every // members
+        one = partial(fit, series, model, settings, **own, device=device, progress=progress)
         if folder is None:
             fits.append(one())
             continue
         whole, state = folder / f"member_{m}.safetensors", folder / f"member_{m}.part.safetensors"
-        run = {
-            **asdict(settings),
-            "seed": seed + m,
-            "held": [hold_every, hold_first],
-            "model": repr(model),
-            "series": series.digest(),
-        }
+        run = {**asdict(settings), **own, "model": repr(model), "series": series.digest()}
         if not (whole.is_file() and checkpoints.load(whole)[1].get("run") == run):
             tensors, record = _contents([one(checkpoint=state)])
             checkpoints.save(whole, tensors, {**record, "run": run})

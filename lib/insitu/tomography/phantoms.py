@@ -162,14 +162,12 @@ def _distance(kind: str, grid: list[Array], moment: float) -> Array:
 
 def _rod(u: Array, v: Array, w: Array, half: float, radius: float) -> Array:
     beyond = np.maximum(abs(u) - np.float32(half), 0)
-    distance: Array = np.sqrt(beyond**2 + v**2 + w**2) - np.float32(radius)
-    return distance
+    return np.sqrt(beyond**2 + v**2 + w**2) - np.float32(radius)
 
 
 def _density(distance: Array, n: int) -> Array:
     """1 inside, 0 outside, and between over one voxel."""
-    density: Array = np.clip(0.5 - distance * n, 0, 1).astype(np.float32)
-    return density
+    return np.clip(0.5 - distance * n, 0, 1).astype(np.float32)
 
 
 def _halved(array: Array, axes: tuple[int, ...]) -> Array:

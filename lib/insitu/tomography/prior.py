@@ -201,8 +201,7 @@ class FreeSpecimen(nn.Module):
 
     def drawn(self, tilt: Tensor, block: Tensor) -> Tensor:
         """Slices (n, together, y, x) of blocks at tilts, without their gains and sizes."""
-        slices: Tensor = self.generator(block, self.moments[tilt], self.angles[tilt])
-        return slices
+        return self.generator(block, self.moments[tilt], self.angles[tilt])
 
     def forward(self, tilt: Tensor, block: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Slices of blocks at tilts, the same with gains and sizes, and how they are seen."""

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import mrcfile
 import numpy as np
@@ -227,7 +226,8 @@ def open_tilt_series(path: str | Path, *, axis: str = "auto", angles: str = "") 
             raise InputError(f"tilt_angles: {path.name} holds its own; leave the parameter empty")
         return _open_npz(path)
     if path.suffix.lower() in _MRC:
-        data, pixel_size = _read_mrc(path)
+        with _told(path), mrcfile.open(path) as file:
+            data, pixel_size = np.array(file.data), float(file.voxel_size.x) or None
     else:
         movie = open_movie(path)
         pixel_size = movie.pixel_size
@@ -263,11 +263,6 @@ def _told(path: Path) -> Iterator[None]:
             f"{path.name} cannot be read as {path.suffix} ({str(error)[:100]}); it is truncated, "
             f"holds objects, or is of another kind"
         ) from None
-
-
-def _read_mrc(path: Path) -> tuple[NDArray[Any], float | None]:
-    with _told(path), mrcfile.open(path) as file:
-        return np.array(file.data), float(file.voxel_size.x) or None
 
 
 def _open_npz(path: Path) -> TiltSeries:
