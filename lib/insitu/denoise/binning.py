@@ -90,10 +90,8 @@ class BinnedMovie:
 
     def __getitem__(self, key: tuple[slice, ...]) -> NDArray[Any]:
         times, *box = key
-        fine = [
-            slice(*(None if n is None else n * self.factor for n in (s.start, s.stop))) for s in box
-        ]
-        frames = np.asarray(self.movie[times, fine[0], fine[1]])
+        rows, columns = (slice(s.start * self.factor, s.stop * self.factor) for s in box)
+        frames = np.asarray(self.movie[times, rows, columns])
         if self.factor == 1:
             return frames
         return np.stack([binned(frame, self.factor) for frame in frames])

@@ -100,9 +100,7 @@ class MovieDenoiser:
             If the network is shown no filtered images, as UDVD.
         """
         if not self.surroundings.windows:
-            raise InputError(
-                "first_guess: this network is shown counts alone, and begins with nothing"
-            )
+            raise InputError("first_guess: this network sees counts alone and begins with nothing")
         return self._predicted(lambda images: images[:, -1:], counts, pixel_size, list(frames))
 
     @torch.no_grad()

@@ -158,8 +158,8 @@ class ImageDenoiser:
                 stacklevel=3,
             )
         if not self.dose[0] * 0.5 <= dose <= self.dose[1] * 2:
-            filtered = self.binned and dose > BEYOND * self.dose[1]
-            advice = "what it leaves out is filtered" if filtered else "do not trust its answer"
+            again = self.binned and dose > BEYOND * self.dose[1]
+            advice = "what it leaves out is filtered" if again else "do not trust its answer"
             warnings.warn(
                 f"dose: {dose:.3g} e-/A^2 is outside {self.dose[0]:g} to {self.dose[1]:g} e-/A^2, "
                 f"for which this network was trained; {advice}",

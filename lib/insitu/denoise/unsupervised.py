@@ -77,19 +77,12 @@ def examine(counts: Frames, pixel_size: float) -> tuple[Measure, NDArray[Any]]:
             "the least"
         )
     movie = BinnedMovie(counts, factor)
-    middle = tuple(
-        slice(max(0, n - k) // 2, max(0, n - k) // 2 + k)
-        for n, k in zip(movie.shape, (64, 512, 512), strict=True)
-    )
-    sample = np.asarray(movie[middle])
+    sides = zip(movie.shape, (64, 512, 512), strict=True)
+    sample = np.asarray(movie[tuple(slice(max(0, n - k) // 2, (n + k) // 2) for n, k in sides)])
     measure = measure_for(sample)
     for first in range(0, counts.shape[0], 16):
         part = np.asarray(counts[first : first + 16])
-        if not np.isfinite(part).all():
-            raise InputError(
-                f"movie: there are NaN or infinite values between frames {first} and "
-                f"{first + len(part) - 1}; replace or crop them"
-            )
+        checks.finite(f"movie, frames {first} to {first + len(part) - 1}", part)
         if measure is not squares:
             noise.refuse_hot_pixels(part, float(sample.mean()) / factor**2, first)
     return measure, sample

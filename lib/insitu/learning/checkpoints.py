@@ -102,8 +102,7 @@ def load(path: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise InputError(f"checkpoint: {path.name} has no record of what it is; it is not ours")
     if _digest(tensors, header["record"]) != header["sha256"]:
         raise InputError(f"checkpoint: {path.name} was changed or is incomplete; get it again")
-    record: dict[str, Any] = json.loads(header["record"])
-    return tensors, record
+    return tensors, json.loads(header["record"])
 
 
 def _digest(tensors: Mapping[str, Tensor], record: str) -> str:

@@ -241,9 +241,7 @@ def record(
     """
     angles = np.asarray(angles, dtype=float)
     if len(angles) != len(phantom.moments):
-        raise InputError(
-            f"angles: got {len(angles)} for {len(phantom.moments)} moments; give one a moment"
-        )
+        raise InputError(f"angles: {len(angles)} for {len(phantom.moments)} moments; give one each")
     offsets = np.zeros(len(angles)) if shifts is None else np.asarray(shifts, dtype=float)
     projections = np.empty((len(angles), phantom.size, phantom.size), np.float32)
     for k, volume in enumerate(phantom.volumes(fine=2)):

@@ -127,12 +127,11 @@ def _joseph(
         place += middle
         low = np.floor(place).astype(np.int64)
         step = 1 / max(abs(cosine), abs(sine))
-        ray = number * size + np.broadcast_to(np.arange(size)[:, None], s.shape)
-        other = np.broadcast_to(np.arange(size)[None], s.shape)
+        ray, other = np.indices(s.shape)
         for index, weight in ((low, low + 1 - place), (low + 1, place - low)):
             inside = (index >= 0) & (index < size)
             pixel = other * size + index if steep else index * size + other
-            entries.append((weight[inside] * step, ray[inside], pixel[inside]))
+            entries.append((weight[inside] * step, number * size + ray[inside], pixel[inside]))
     weights, rays, pixels = (np.concatenate([e[k] for e in entries]) for k in range(3))
     shape = (len(angles) * size, size * size)
     return sparse.csr_array((weights.astype(np.float32), (rays, pixels)), shape=shape)

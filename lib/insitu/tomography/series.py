@@ -125,10 +125,7 @@ def tilt_series(
 
 def _check_shapes(p: Array, a: NDArray[np.float64], t: NDArray[np.float64]) -> None:
     if p.ndim != 3 or 0 in p.shape:
-        raise InputError(
-            f"projections: their shape is {p.shape}; three axes are needed, (t, z, x), "
-            f"and none may be empty"
-        )
+        raise InputError(f"projections: got shape {p.shape}; give three axes, (t, z, x), not empty")
     if not len(p) == len(a) == len(t):
         raise InputError(
             f"tilt series: {len(p)} projections, {len(a)} angles and {len(t)} times; "

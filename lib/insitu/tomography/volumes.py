@@ -79,10 +79,7 @@ def held_back(count: int, every: int, first: int) -> tuple[NDArray[np.int64], ND
     """
     held = np.arange(1 + first % every, count - 1, every) if every else np.array([], np.int64)
     if count - len(held) < 3:
-        raise InputError(
-            f"tilt series: of {count} tilts {len(held)} are held back; three or more are needed "
-            f"to fit, hold back fewer"
-        )
+        raise InputError(f"tilt series: {len(held)} of {count} tilts are held back; leave 3 to fit")
     return held, np.setdiff1d(np.arange(count), held)
 
 
