@@ -143,12 +143,7 @@ class Wavelets(BehindAnscombe):
 
     def filtered_evenly(self, image: Image) -> Image:  # noqa: D102
         smooth = restoration.denoise_wavelet(
-            image,
-            sigma=self.strength,
-            wavelet="sym4",
-            mode="soft",
-            method="BayesShrink",
-            rescale_sigma=False,
+            image, sigma=self.strength, wavelet="sym4", rescale_sigma=False
         )
         return np.asarray(smooth, np.float32)
 
@@ -158,7 +153,7 @@ class NonLocalMeans(BehindAnscombe):
 
     def filtered_evenly(self, image: Image) -> Image:  # noqa: D102
         smooth = restoration.denoise_nl_means(
-            image, patch_size=9, patch_distance=15, h=self.strength, sigma=1.0, fast_mode=True
+            image, patch_size=9, patch_distance=15, h=self.strength, sigma=1.0
         )
         return np.asarray(smooth, np.float32)
 

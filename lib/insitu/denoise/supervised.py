@@ -226,13 +226,11 @@ def gain_tuned(
     """
     images = as_images(counts)
     checks.whole_numbers("counts", images)
-    stack = images.reshape(-1, *images.shape[-2:])
     factor = denoiser._binning(pixel_size)
+    coarse = [binned(image, factor) for image in images.reshape(-1, *images.shape[-2:])]
     network = copy.deepcopy(denoiser.network)
-    device = next(network.parameters()).device
-    unit = getattr(network, "unit", 1)
-    coarse = [_filled(torch.from_numpy(binned(image, factor)), unit) for image in stack]
-    y = torch.stack(coarse)[:, None].to(device)
+    device, unit = next(network.parameters()).device, getattr(network, "unit", 1)
+    y = torch.stack([_filled(torch.from_numpy(c), unit) for c in coarse])[:, None].to(device)
     gains = {name: p.detach() for name, p in network.named_parameters() if name.endswith("gain")}
     factors = {name: nn.Parameter(torch.ones_like(gain)) for name, gain in gains.items()}
     optimiser = torch.optim.Adam(factors.values(), TUNING_RATE)

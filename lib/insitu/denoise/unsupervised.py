@@ -71,10 +71,10 @@ def examine(counts: Frames, pixel_size: float) -> tuple[Measure, NDArray[Any]]:
             f"movie: got the shape {tuple(counts.shape)}; a movie has frames, rows and columns, "
             "and a single frame cannot tell its noise from its specimen"
         )
-    if min(counts.shape[1:]) < 16 * factor:
+    least = 16 * factor
+    if min(counts.shape[1:]) < least:
         raise InputError(
-            f"movie: frames of {counts.shape[1:]} are too small, {16 * factor} x {16 * factor} is "
-            "the least"
+            f"movie: frames of {counts.shape[1:]} are too small; {least} px is the least"
         )
     movie = BinnedMovie(counts, factor)
     sides = zip(movie.shape, (64, 512, 512), strict=True)

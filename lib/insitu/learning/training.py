@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from tqdm.auto import tqdm
 
 from insitu import InputError, checks, files
@@ -194,7 +195,7 @@ def _autocast(network: nn.Module, wanted: bool) -> torch.autocast:
     return torch.autocast(kind, torch.bfloat16, enabled=wanted and able)
 
 
-def _optimiser(network: nn.Module, settings: Settings) -> torch.optim.Optimizer:
+def _optimiser(network: nn.Module, settings: Settings) -> Optimizer:
     checks.one_of("optimiser", settings.optimiser, ("adam", "muon"))
     if settings.optimiser == "muon":
         return Muon(network.parameters(), settings.learning_rate)
@@ -228,10 +229,7 @@ def _calibrate(average: nn.Module, loss: Callable[[nn.Module, int], Tensor]) -> 
 
 
 def _keep(
-    path: Path,
-    models: dict[str, nn.Module],
-    optimiser: torch.optim.Optimizer,
-    state: dict[str, Any],
+    path: Path, models: dict[str, nn.Module], optimiser: Optimizer, state: dict[str, Any]
 ) -> None:
     tensors = {f"{m}.{k}": v for m, model in models.items() for k, v in model.state_dict().items()}
     for index, entry in optimiser.state_dict()["state"].items():
@@ -240,10 +238,7 @@ def _keep(
 
 
 def _resume(
-    path: Path,
-    models: dict[str, nn.Module],
-    optimiser: torch.optim.Optimizer,
-    fresh: Mapping[str, Any],
+    path: Path, models: dict[str, nn.Module], optimiser: Optimizer, fresh: Mapping[str, Any]
 ) -> dict[str, Any]:
     tensors, record = checkpoints.load(path)
     state = dict(record.get("run", {}))

@@ -180,9 +180,7 @@ def load(path: Path, series: TiltSeries, device: torch.device | str = "cpu") -> 
                 checkpoints.fill(specimen, own, path.name)
                 specimen = specimen.to(device).eval().at_scale(float(entry["scale"]))
             fits.append(Fit(specimen, series, held, entry["history"]))
-    except InputError:
-        raise
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError):
         raise InputError(f"checkpoint: {path.name} is not that of an ensemble") from None
     return fits
 

@@ -240,12 +240,6 @@ class _Drawn(nn.Module):
     def at_scale(self, scale: float) -> Mixture:
         """The mixture, once it is fitted: the intensity drawn as 1 is `scale`."""
         solid, share = (part.cpu().numpy() for part in self.first())
-        return Mixture(
-            solid,
-            share,
-            self.moments,
-            scale * float(torch.exp(self.brightness)),
-            self.assumed.contrast,
-            float(self.diffusivity()),
-            self.assumed.offset,
-        )
+        brightness, rate = scale * float(torch.exp(self.brightness)), float(self.diffusivity())
+        contrast, offset = self.assumed.contrast, self.assumed.offset
+        return Mixture(solid, share, self.moments, brightness, contrast, rate, offset)

@@ -38,9 +38,8 @@ class TiltSeries:
 
     def digest(self) -> str:
         """sha256 of all that was recorded."""
-        parts = [self.projections, self.angles, self.moments]
-        recorded = b"".join(np.ascontiguousarray(p).tobytes() for p in parts)
-        return hashlib.sha256(recorded).hexdigest()
+        parts = (self.projections, self.angles, self.moments)
+        return hashlib.sha256(b"".join(p.tobytes() for p in parts)).hexdigest()
 
     def slab(self, part: slice) -> TiltSeries:
         """A part of the slices along the tilt axis."""
