@@ -73,9 +73,7 @@ def examine(counts: Frames, pixel_size: float) -> tuple[Measure, NDArray[Any]]:
         )
     least = 16 * factor
     if min(counts.shape[1:]) < least:
-        raise InputError(
-            f"movie: frames of {counts.shape[1:]} are too small; {least} px is the least"
-        )
+        raise InputError(f"movie: frames of {counts.shape[1:]} are too small; {least} is the least")
     movie = BinnedMovie(counts, factor)
     sides = zip(movie.shape, (64, 512, 512), strict=True)
     sample = np.asarray(movie[tuple(slice(max(0, n - k) // 2, (n + k) // 2) for n, k in sides)])
