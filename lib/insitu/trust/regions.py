@@ -21,6 +21,7 @@ Mask = NDArray[np.bool_]
 DISC = 1.3  # A around a column that are its own
 HALO = 3.5  # A around a column beyond which is vacuum
 WIDTH = 0.4  # of a column: standard deviation of a Gaussian [A]
+FINE = 0.2  # A over which counts are smoothed before contrast is taken
 BLOB = 0.75 / np.sqrt(2)  # of the filter of `find_columns` [A]
 CLEAR = 4.5  # standard deviations of counting that make a column of the raw mean
 WEAK = 2.5  # of the denoised mean, which has less noise
@@ -80,16 +81,22 @@ def find_regions(raw: Array, denoised: Array, variance: Array, pixel_size: float
     kind[inside] = "support"
     discs = {k: _near(positions[kind == k], shape, DISC / pixel_size) for k in np.unique(kind)}
     surface = discs.get("surface", np.zeros(shape, bool))
-    masks = {"vacuum": vacuum} | {k: m if k == "surface" else m & ~surface for k, m in discs.items()}
-    return Regions(positions, kind, _vacant(positions[:number], shape, pixel_size), number, {k: masks[k] for k in ORDER if k in masks and masks[k].any()})
+    masks = {"vacuum": vacuum} | {
+        k: m if k == "surface" else m & ~surface for k, m in discs.items()
+    }
+    return Regions(
+        positions,
+        kind,
+        _vacant(positions[:number], shape, pixel_size),
+        number,
+        {k: masks[k] for k in ORDER if k in masks and masks[k].any()},
+    )
 
 
 ORDER = ("vacuum", "bulk", "surface", "support")
 
 
-def _columns(
-    raw: Array, denoised: Array, variance: Array, pixel_size: float
-) -> tuple[int, Array]:
+def _columns(raw: Array, denoised: Array, variance: Array, pixel_size: float) -> tuple[int, Array]:
     """How many columns the denoised mean has; they, and those that the raw one alone has [px]."""
     level, sigma = float(np.median(denoised)), BLOB / pixel_size
     point = np.zeros((2 * int(5 * sigma) + 1,) * 2)

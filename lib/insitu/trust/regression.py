@@ -25,7 +25,8 @@ class Measure(NamedTuple):
 
 
 def _ratio(above: float, below: float, variance: float) -> Measure:
-    if not below:
+    """A ratio and its error; unknown where the lower sum is nothing but rounding."""
+    if not abs(below) > 1e-12:
         return Measure(float("nan"), float("inf"))
     return Measure(above / below, float(np.sqrt(variance)) / abs(below))
 
@@ -41,7 +42,8 @@ def slope(y: Array, f: Array, v: Array) -> Measure:
     """
     df = _centred(f)
     square = df**2
-    return _ratio(float((df * y).sum()), float(square.sum()), float((v * square).sum()))
+    found = _ratio(float((df * y).sum()), float(square.sum()), float((v * square).sum()))
+    return found if found.error < 10 else Measure(float("nan"), float("inf"))
 
 
 def invented(y: Array, f: Array, v: Array) -> Measure:
@@ -81,32 +83,84 @@ def others(y: Array, width: float) -> tuple[Array, Array]:
 
 
 def kept(y: Array, f: Array, v: Array, far: Array, doubt: Array) -> Measure:
-    """Contrast that was kept: sum f Y / sum y Y, with Y and its variance from `others`.
+    """Contrast that was kept: the smaller of sum f y and sum f Y, over sum y Y.
 
-    The noise of Y is not that of y, so that the lower sum is that of the squared contrast; and
-    f, if it has not seen Y, has its own share of it. What moves lowers both sums alike.
+    Y and its variance are those of `others`; its noise is not that of y, so that the lower sum
+    is that of the squared contrast. What f has seen, its own counts or the others, makes the
+    upper sum too large, never too small: the smaller is that of what it has not seen. What moves
+    lowers all of them alike.
     """
     far = _centred(far)
     variance = float((v * (far**2 + 2 * v * doubt)).sum())
-    return _ratio(float((f * far).sum()), float((y * far).sum()), variance)
+    own = float((_centred(f) * y).sum())
+    return _ratio(min(own, float((f * far).sum())), float((y * far).sum()), variance)
 
 
-def changes(y: Array, f: Array, v: Array) -> tuple[Measure, Measure]:
-    """What was kept of the changes, and the slope of the raw on the denoised ones.
+class Changes(NamedTuple):
+    """Changes over a quarter of the movie, of a denoised one against its counts."""
 
-    Over a quarter of the movie: D f = f_{t+L} - f_t, and as a second, independent witness of the
-    counts f_{t+L+1} - f_{t-1}. Both are 1 for the expected counts; a still picture keeps 0, and
-    the slope of frames in reverse is negative.
+    slope: Measure  # of the raw on the denoised changes
+    invented: Measure  # amplitude of changes that the counts do not have, relative to the mean
+    kept: Measure  # of the changes of the counts
+
+
+def changes(y: Array, f: Array, v: Array) -> Changes:
+    """Hold the changes of a denoised movie against those of the counts.
+
+    D f = f_{t+L} - f_t with L a quarter of the movie; the second, independent witness of what
+    the counts do is y_{t+L+1} - y_{t-1}. A still picture keeps 0; the slope of frames in reverse
+    is negative, and that of changes that are noise near to 0.
     """
     gap = max(1, len(y) // 4)
     a, b = slice(1, len(y) - gap - 1), slice(1 + gap, len(y) - 1)
-    df, dy, dv = f[b] - f[a], y[b] - y[a], v[b] + v[a]
-    other = y[gap + 2 :] - y[: len(y) - gap - 2]
-    df, other = _centred(df), _centred(other)
-    found = _ratio(
-        float((df * other).sum()), float((dy * other).sum()), float((dv * (other**2 + dv)).sum())
+    df, dy, dv = _centred(f[b] - f[a]), y[b] - y[a], v[b] + v[a]
+    other = _centred(y[gap + 2 :] - y[: len(y) - gap - 2])
+    square, together = df**2, float((df * dy).sum())
+    power, noise = float(square.sum()), float((dv * square).sum())
+    level = float(np.sqrt(df.size * power)) * float(y.mean())
+    seen = min(together, float((df * other).sum()))
+    return Changes(
+        _ratio(together, power, noise),
+        _ratio(power - together, level, noise),
+        _ratio(seen, float((dy * other).sum()), float((dv * (other**2 + dv)).sum())),
     )
-    return found, _ratio(float((df * dy).sum()), float((df**2).sum()), float((dv * df**2).sum()))
+
+
+def lag(y: Array, f: Array, v: Array) -> Measure:
+    """By how many frames a denoised movie is late, negative where it is early.
+
+    Least squares of y - f on the rate at which f changes. Where nothing happens that rate is
+    noise, and may be correlated with y in any way: what the median frame has of it is taken for
+    such, and its share is added to the error.
+    """
+    nothing = Measure(float("nan"), float("inf"))
+    if len(y) < 8:
+        return nothing
+    rate, t = (f[2:] - f[:-2]) / 2, slice(1, -1)
+    square = rate**2
+    power = square.sum(1)
+    if not power.sum() > 1e-12:
+        return nothing
+    value, error = _ratio(
+        float((rate * (y - f)[t]).sum()), float(power.sum()), float((square * v[t]).sum())
+    )
+    return Measure(value, float(np.hypot(error, np.median(power) / power.mean())))
+
+
+def wander(y: Array, f: Array, v: Array, parts: int = 8) -> tuple[Array, Array]:
+    """Shift of a denoised movie against its counts in each of some parts, less its mean.
+
+    Rows and columns [px] (parts, 2), and their errors.
+    """
+    steps = np.gradient(f, axis=1), np.gradient(f, axis=2)
+    edges = np.linspace(0, len(y), parts + 1).astype(int)
+    rows = []
+    for first, last in zip(edges[:-1], edges[1:], strict=True):
+        part = slice(first, last)
+        rows.append(shift(y[part], f[part], v[part], *(s[part] for s in steps)))
+    found = np.array(rows)
+    values, errors = found[..., 0], found[..., 1]
+    return values - values.mean(0), errors
 
 
 def shift(y: Array, f: Array, v: Array, *slopes: Array) -> list[Measure]:
@@ -122,7 +176,9 @@ def shift(y: Array, f: Array, v: Array, *slopes: Array) -> list[Measure]:
     inverse = np.linalg.inv(matrix)
     value = inverse @ (g @ (y - f).ravel())
     variance = inverse @ ((g * v.ravel()) @ g.T) @ inverse
-    return [Measure(float(a), float(np.sqrt(b))) for a, b in zip(value, np.diag(variance), strict=True)]
+    return [
+        Measure(float(a), float(np.sqrt(b))) for a, b in zip(value, np.diag(variance), strict=True)
+    ]
 
 
 class ByColumn(NamedTuple):

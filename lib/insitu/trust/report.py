@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from insitu.counting.detector import Detector
 from insitu.trust import averaging, metrics, missing, regression, without_truth
 from insitu.trust.averaging import movie_pair
-from insitu.trust.regions import WIDTH, Regions, find_regions
+from insitu.trust.regions import FINE, WIDTH, Regions, find_regions
 from insitu.trust.regression import Measure
 from insitu.trust.without_truth import Estimate
 
@@ -20,6 +20,8 @@ Mask = NDArray[np.bool_]
 FEWEST = 8  # frames of which an average says something
 SURE = 4.0  # standard errors, at which the forty lines of the truth pass
 INF, NAN = float("inf"), float("nan")
+NOTHING = Measure(NAN, INF)
+NO_CHANGES = regression.Changes(NOTHING, NOTHING, NOTHING)
 SEEN = "it has seen the counts that it is held against"
 WHERE = {"all": "in the whole frame", "vacuum": "in vacuum", "bulk": "in the bulk"}
 WHERE |= {"surface": "at the surface", "support": "in the support"}
@@ -78,8 +80,8 @@ def report(
         (`residual`, its variance over that of counting); has that a pattern (`whiteness`); does
         it differ from the average as it must (`average`, deviation of z); what is kept of the
         contrast (`contrast`, and `slope` of the counts on it); is there something in the vacuum
-        (`invented`); is it moved (`registration_y`, `registration_x` [px], `timing` [frames]);
-        does it change as the counts do (`changes`, `changes_kept`); is a column too much or
+        (`invented`); is it moved (`registration_y`, `registration_x`, `motion` [px], `timing`
+        [frames]); does it change as the counts do (`changes`, `changes_kept`); is a column too much or
         missing (`extra`, `missing`, of the smoothed map of z); how large is its error
         (`error_own_counts`, `error_other_frames`, and with a truth `error_true` [e-^2]).
 
@@ -110,7 +112,7 @@ def report(
         places |= found.masks
     if vacuum is not None:
         places |= {"vacuum": vacuum}
-    width = WIDTH / pixel_size if pixel_size else 1.0
+    fine = FINE / pixel_size if pixel_size else 0.8
     card = []
     for name, mask in places.items():
         inside = y[:, mask], f[:, mask], v[:, mask]
@@ -124,7 +126,7 @@ def report(
         mask = places["vacuum"]
         card.append(_invented(y[:, mask], f[:, mask], v[:, mask]))
     specimen = [k for k in places if k not in ("all", "vacuum")] or ["all"]
-    far, doubt = regression.others(y, width)
+    far, doubt = regression.others(y, fine)
     for name in specimen:
         mask = places[name]
         inside = y[:, mask], f[:, mask], v[:, mask]
@@ -284,9 +286,7 @@ def _invented(y: Array, f: Array, v: Array) -> Line:
     )
 
 
-def _contrast(
-    region: str, y: Array, f: Array, v: Array, far: Array, doubt: Array
-) -> list[Line]:
+def _contrast(region: str, y: Array, f: Array, v: Array, far: Array, doubt: Array) -> list[Line]:
     kept, slope = regression.kept(y, f, v, far, doubt), regression.slope(y, f, v)
     few = f"{len(y)} frames are too few to know the contrast by" if len(y) < FEWEST else ""
     told = f"{kept.value:.2f} \u00b1 {kept.error:.2f} of the contrast is kept"
@@ -318,47 +318,55 @@ def _contrast(
 
 
 def _changes(region: str, y: Array, f: Array, v: Array) -> list[Line]:
-    nothing = Measure(NAN, INF)
     few = f"{len(y)} frames are too few to see changes in" if len(y) < FEWEST else ""
-    kept, slope = (nothing, nothing) if few else regression.changes(y, f, v)
-    wrong = "they are shown weaker than they are" if slope.value > 1 else "invented"
-    wrong = "the frames run in reverse, or are others" if slope.value < 0 else wrong
-    lost = "a still picture" if abs(kept.value) < SURE * kept.error else "too little"
+    found = NO_CHANGES if few else regression.changes(y, f, v)
+    sloped = f"raw on denoised changes have the slope {_told(found.slope)}"
+    wrong = "they run in reverse, or are noise" if found.slope.value < 0 else "they are not there"
+    still = abs(found.kept.value) < SURE * found.kept.error
+    lost = "it is a still picture" if still else "it is too slow, or others' changes"
+    kept = f"{_told(found.kept)} of the changes is kept"
     return [
         _line(
             "changes",
             region,
-            f"Do the counts change {WHERE[region]} as it does?",
-            slope,
-            (0.9, 1.1),
-            f"Yes: raw on denoised changes have the slope {slope.value:.2f} \u00b1 "
-            f"{slope.error:.2f}.",
-            f"No: raw on denoised changes have the slope {slope.value:.2f} \u00b1 "
-            f"{slope.error:.2f}: {wrong}.",
-            limit=0.2,
+            f"Are its changes {WHERE[region]} those of the counts?",
+            found.invented,
+            (-0.1, 0.1),
+            f"Yes: what changes in it alone is {found.invented.value:.1%} of the level; {sloped}.",
+            f"No: {found.invented.value:.0%} of the level changes in it otherwise; {sloped}: "
+            f"{wrong if found.invented.value > 0 else 'they are shown too weak'}.",
+            limit=0.1,
             doubt=few,
         ),
         _line(
             "changes_kept",
             region,
             f"Does it change {WHERE[region]} as the counts do?",
-            kept,
-            (0.9, 1.1),
-            f"Yes: {kept.value:.2f} \u00b1 {kept.error:.2f} of the changes is kept.",
-            f"No: {kept.value:.2f} \u00b1 {kept.error:.2f} of the changes is kept: {lost}.",
+            found.kept,
+            (0.8, 1.2),
+            f"Yes: {kept}.",
+            f"No: {kept}: {lost}.",
             limit=0.2,
             doubt=few,
         ),
     ]
 
 
+def _told(found: Measure) -> str:
+    return f"{found.value:.2f} \u00b1 {found.error:.2f}"
+
+
 def _moved(y: Array, f: Array, v: Array) -> list[Line]:
-    down, right = regression.shift(y, f, v, np.gradient(f, axis=1), np.gradient(f, axis=2)) if (
-        min(f.shape[1:]) > 1
-    ) else [Measure(NAN, INF)] * 2
-    (later,) = (
-        regression.shift(y, f, v, np.gradient(f, axis=0)) if len(f) > 2 else [Measure(NAN, INF)]
-    )
+    down = right = off = NOTHING
+    if min(f.shape[1:]) > 1:
+        down, right = regression.shift(y, f, v, np.gradient(f, axis=1), np.gradient(f, axis=2))
+    at = ""
+    if min(f.shape[1:]) > 1 and len(y) >= FEWEST and np.isfinite(down.value):
+        values, errors = regression.wander(y, f, v)
+        part, axis = np.unravel_index(np.abs(values / errors).argmax(), values.shape)
+        off = Measure(float(values[part, axis]), float(errors[part, axis]))
+        at = f" in part {part + 1} of 8, along {'yx'[axis]}"
+    late = regression.lag(*(a.reshape(len(a), -1) for a in (y, f, v)))
     return [
         _line(
             name,
@@ -366,21 +374,27 @@ def _moved(y: Array, f: Array, v: Array) -> list[Line]:
             question,
             found,
             (-limit, limit),
-            f"Yes, within {SURE * found.error:.2f} {unit}: {found.value:+.2f} \u00b1 {found.error:.2f}.",
-            f"No: off by {found.value:+.2f} \u00b1 {found.error:.2f} {unit}.",
+            f"Yes: it is off by {found.value:+.2f} \u00b1 {found.error:.2f} {unit}{where}.",
+            f"No: it is off by {found.value:+.2f} \u00b1 {found.error:.2f} {unit}{where}.",
             limit=limit,
         )
-        for name, question, found, limit, unit in (
-            ("registration_y", "Does it lie on the counts, row by row?", down, 0.1, "px"),
-            ("registration_x", "Does it lie on the counts, column by column?", right, 0.1, "px"),
-            ("timing", "Is it in time with the counts?", later, 0.3, "frames"),
+        for name, question, found, limit, unit, where in (
+            ("registration_y", "Does it lie on the counts, row by row?", down, 0.2, "px", ""),
+            (
+                "registration_x",
+                "Does it lie on the counts, column by column?",
+                right,
+                0.2,
+                "px",
+                "",
+            ),
+            ("motion", "Does it move as the counts do?", off, 0.25, "px", at),
+            ("timing", "Is it in time with the counts?", late, 0.4, "frames", ""),
         )
     ]
 
 
-def _columns(
-    y: Array, f: Array, v: Array, found: Regions | None, pixel_size: float
-) -> list[Line]:
+def _columns(y: Array, f: Array, v: Array, found: Regions | None, pixel_size: float) -> list[Line]:
     """Peaks of the map of z; and columns that the counts do not follow, sites that they fill."""
     few = f"{len(y)} frames are too few to see a column in" if len(y) < FEWEST else ""
     width = WIDTH / pixel_size if found else 1.5
@@ -415,7 +429,9 @@ def _columns(
 
 def _new(known: list[Any], places: Array, reach: float) -> list[Any]:
     """Places that are not near to known ones."""
-    return [tuple(p) for p in places if not known or np.hypot(*(np.array(known) - p).T).min() > reach]
+    return [
+        tuple(p) for p in places if not known or np.hypot(*(np.array(known) - p).T).min() > reach
+    ]
 
 
 def _error(name: str, route: str, e: Estimate, doubt: str = "") -> Line:

@@ -126,9 +126,7 @@ def from_own_count(
     return bootstrap_mean(own_errors(prediction, raw, detector=detector), seed=seed)
 
 
-def own_errors(
-    prediction: ArrayLike, raw: ArrayLike, *, detector: Detector | None = None
-) -> Array:
+def own_errors(prediction: ArrayLike, raw: ArrayLike, *, detector: Detector | None = None) -> Array:
     """(y - f)^2 - g(y) of every pixel (t, y, x), whose mean `from_own_count` takes."""
     f, y = movie_pair(prediction, raw)
     noise = y
