@@ -7,6 +7,7 @@ of a region in t frames.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -58,8 +59,7 @@ def invented(y: Array, f: Array, v: Array) -> Measure:
     flat = np.sqrt(float(v.mean()) / df.size) / max(float(y.mean()), 1e-9)
     if not norm:
         return Measure(0.0, float(flat))
-    found = _ratio(float((df * (f - y)).sum()), norm, float((v * square).sum()))
-    return found
+    return _ratio(float((df * (f - y)).sum()), norm, float((v * square).sum()))
 
 
 def others(y: Array, width: float) -> tuple[Array, Array]:
@@ -155,7 +155,7 @@ def wander(y: Array, f: Array, v: Array, parts: int = 8) -> tuple[Array, Array]:
     steps = np.gradient(f, axis=1), np.gradient(f, axis=2)
     edges = np.linspace(0, len(y), parts + 1).astype(int)
     rows = []
-    for first, last in zip(edges[:-1], edges[1:], strict=True):
+    for first, last in pairwise(edges):
         part = slice(first, last)
         rows.append(shift(y[part], f[part], v[part], *(s[part] for s in steps)))
     found = np.array(rows)

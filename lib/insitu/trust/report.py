@@ -81,8 +81,8 @@ def report(
         it differ from the average as it must (`average`, deviation of z); what is kept of the
         contrast (`contrast`, and `slope` of the counts on it); is there something in the vacuum
         (`invented`); is it moved (`registration_y`, `registration_x`, `motion` [px], `timing`
-        [frames]); does it change as the counts do (`changes`, `changes_kept`); is a column too much or
-        missing (`extra`, `missing`, of the smoothed map of z); how large is its error
+        [frames]); does it change as the counts do (`changes`, `changes_kept`); is a column too
+        much or missing (`extra`, `missing`); how large is its error
         (`error_own_counts`, `error_other_frames`, and with a truth `error_true` [e-^2]).
 
     Raises
@@ -311,7 +311,7 @@ def _contrast(region: str, y: Array, f: Array, v: Array, far: Array, doubt: Arra
             (0.95, 1.05),
             f"Yes: {sloped}.",
             f"No: {sloped}, and should have 1: "
-            f"{'contrast was lost' if slope.value > 1 else 'a part of what it shows is not there'}.",
+            f"{'contrast was lost' if slope.value > 1 else 'a part of it is not there'}.",
             limit=0.1,
         ),
     ]
@@ -427,7 +427,7 @@ def _columns(y: Array, f: Array, v: Array, found: Regions | None, pixel_size: fl
     ]
 
 
-def _new(known: list[Any], places: Array, reach: float) -> list[Any]:
+def _new(known: list[Any], places: NDArray[Any], reach: float) -> list[Any]:
     """Places that are not near to known ones."""
     return [
         tuple(p) for p in places if not known or np.hypot(*(np.array(known) - p).T).min() > reach
