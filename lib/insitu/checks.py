@@ -65,10 +65,10 @@ def finite(name: str, values: ArrayLike) -> None:
         raise InputError(f"{name}: {bad} values are NaN or infinite; replace or crop them")
 
 
-def whole_numbers(name: str, values: ArrayLike) -> None:
-    """Refuse values that are no counts: below 0, or not whole.
+def not_negative(name: str, values: ArrayLike) -> None:
+    """Refuse values below 0.
 
-    >>> whole_numbers("counts", [0, 1, 2])
+    >>> not_negative("counts", [0.0, 1.5])
     """
     array = np.asarray(values)
     if array.size and array.min() < 0:
@@ -76,6 +76,15 @@ def whole_numbers(name: str, values: ArrayLike) -> None:
             f"{name}: the smallest value is {array.min():g}, but counts are never negative; "
             "undo the background subtraction or gain correction"
         )
+
+
+def whole_numbers(name: str, values: ArrayLike) -> None:
+    """Refuse values that are no counts: below 0, or not whole.
+
+    >>> whole_numbers("counts", [0, 1, 2])
+    """
+    array = np.asarray(values)
+    not_negative(name, array)
     if array.dtype.kind == "f" and (array != np.rint(array)).any():
         raise InputError(
             f"{name}: values are not whole numbers, so they are not electron counts; "

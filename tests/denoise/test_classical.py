@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from insitu.counting.categorical import Categorical
 from insitu.counting.poisson import Poisson
 from insitu.denoise import classical
 
@@ -42,16 +41,14 @@ def test_fine_pixels_are_binned_as_for_a_network():
     np.testing.assert_allclose(answer[6:-6, 6:-6], clean[6:-6, 6:-6], atol=0.02)
 
 
-@pytest.mark.parametrize("detector", [Poisson(), Categorical.sub_frames(8)])
 @pytest.mark.parametrize("mean", [0.05, 0.5, 3.0, 6.0])
-def test_the_inverse_is_exact(detector, mean):
-    even = classical.Anscombe(detector, largest=7.0)
-    average = (detector.table([mean], 60)[0] * even.forward(np.arange(61.0))).sum()
-    assert even.inverse(np.array([average]))[0] == pytest.approx(mean, rel=0.02)
+def test_the_inverse_is_exact(mean):
+    average = (Poisson().table([mean], 60)[0] * classical.anscombe(np.arange(61.0))).sum()
+    found = classical.anscombe_inverse(np.array([average]), largest=7.0)
+    assert found[0] == pytest.approx(mean, rel=0.02)
 
 
 def test_even_noise():
-    even = classical.Anscombe(Poisson(), largest=50.0)
     for mean in (4.0, 10.0, 40.0):
         counts = np.random.default_rng(0).poisson(mean, 100_000).astype(np.float32)
-        assert even.forward(counts).std() == pytest.approx(1.0, abs=0.03)
+        assert classical.anscombe(counts).std() == pytest.approx(1.0, abs=0.03)

@@ -9,7 +9,7 @@ from insitu import InputError
 from insitu.denoise.binning import binned, binning, tiles, unbinned
 from insitu.denoise.networks import BiasFreeCNN, BiasFreeUNet
 from insitu.denoise.saved import load_denoiser
-from insitu.denoise.supervised import ImageDenoiser, gain_tuned, thinned
+from insitu.denoise.supervised import ImageDenoiser, gain_tuned
 from insitu.fetch import shipped
 from insitu.learning import checkpoints
 
@@ -247,15 +247,6 @@ def test_the_same_seed_gives_the_same_gains(small):
     ]
     assert torch.equal(gains[0], gains[1])
     assert not torch.equal(gains[0], gains[2])
-
-
-def test_thinning_divides_electrons():
-    counts = torch.poisson(torch.full((400, 400), 2.0))
-    part = thinned(counts, 0.8, torch.Generator().manual_seed(0))
-    rest = counts - part
-    assert (rest >= 0).all()
-    assert float(part.mean()) == pytest.approx(1.6, rel=0.01)
-    assert abs(float(((part - part.mean()) * (rest - rest.mean())).mean())) < 0.01
 
 
 def test_fractions_of_electrons_are_refused(small):

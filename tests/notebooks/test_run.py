@@ -371,7 +371,7 @@ def test_bad_values_of_ones_own_data_stop_before_any_work(tmp_path, chapter, val
 def tilt_series(tmp_path):
     """An .npz of 12 tilts of a small particle."""
     angles = phantoms.tilt_angles("golden", 12)
-    particle = phantoms.Phantom(size=20, moments=np.linspace(0, 1, 12))
+    particle = phantoms.Phantom("alloying rod", 20, np.linspace(0, 1, 12))
     series, _ = phantoms.record(particle, angles, rng=np.random.default_rng(0))
     np.savez(tmp_path / "own.npz", projections=series.projections, angles=angles)
     return tmp_path / "own.npz"

@@ -13,7 +13,7 @@ CONTRAST = 2.42
 
 @pytest.fixture(scope="module")
 def particle():
-    return Phantom(size=40, moments=MOMENTS, diffusivity=0.006)
+    return Phantom("alloying rod", 40, MOMENTS, diffusivity=0.006)
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +45,8 @@ def test_segregation_of_two_halves_is_1_and_of_a_mixture_0():
     halves = np.ones((4, 4, 4), np.float32)
     halves[:2] = CONTRAST
     everywhere = np.ones(halves.shape, bool)
-    assert alloying.segregation(halves, everywhere, contrast=CONTRAST) == pytest.approx(1)
-    mixed = np.full_like(halves, 1.5)
-    assert alloying.segregation(mixed, everywhere, contrast=CONTRAST) == pytest.approx(0, abs=1e-9)
+    volumes = np.stack((halves, np.full_like(halves, 1.5)))
+    index = alloying.alloying_index(volumes, everywhere, contrast=CONTRAST)
+    assert index == pytest.approx([0, 1], abs=1e-6)
     with pytest.raises(InputError, match="contrast"):
-        alloying.segregation(halves, everywhere, contrast=1.2)
+        alloying.alloying_index(volumes, everywhere, contrast=1.2)

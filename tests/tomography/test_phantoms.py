@@ -20,7 +20,7 @@ def test_every_particle_changes_and_its_control_does_not(kind):
 
 
 def test_alloying_and_rounding_keep_what_they_should():
-    alloy = Phantom(size=32, moments=THREE).truth()
+    alloy = Phantom("alloying rod", 32, THREE).truth()
     assert np.ptp(alloy.sum((1, 2, 3))) < 0.003 * alloy[0].sum()  # gold and silver stay
     assert ((alloy[0] > 0.5) != (alloy[2] > 0.5)).sum() < 0.04 * (alloy[0] > 0.5).sum()
     rounded = Phantom("rounding", size=32, moments=THREE).truth().sum((1, 2, 3))
@@ -55,7 +55,7 @@ def test_orders_of_tilts_cover_the_range(order):
 
 
 def test_a_record_has_the_noise_that_it_says():
-    phantom = Phantom(size=24, moments=THREE)
+    phantom = Phantom("alloying rod", 24, THREE)
     angles = [0.0, 30.0, -60.0]
     clean, none = record(phantom, angles, noise=0.0, rng=np.random.default_rng(0))
     noisy, deviation = record(phantom, angles, noise=0.02, rng=np.random.default_rng(0))
@@ -73,11 +73,11 @@ def test_a_record_has_the_noise_that_it_says():
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: Phantom("cloud"), "kind"),
-        (lambda: Phantom(moments=np.array([0.5, 0.2])), "moments"),
+        (lambda: Phantom("cloud", 24, THREE), "kind"),
+        (lambda: Phantom("rounding", 24, np.array([0.5, 0.2])), "moments"),
         (lambda: tilt_angles("random", 10), "order"),
         (lambda: tilt_angles("golden", 1), "angles"),
-        (lambda: record(Phantom(size=8), [0.0], rng=np.random.default_rng(0)), "100 moments"),
+        (lambda: record(Phantom("rounding", 8, THREE), [0.0], rng=None), "3 moments"),
     ],
 )
 def test_what_makes_no_sense_is_refused(call, words):

@@ -18,7 +18,7 @@ BRIEF = {"steps": 4, "members": 2, "device": "cpu", "progress": False}
 def mine(tmp_path):
     """An .npz of 12 tilts of a small particle."""
     angles = phantoms.tilt_angles("golden", 12)
-    particle = phantoms.Phantom(size=20, moments=np.linspace(0, 1, 12))
+    particle = phantoms.Phantom("alloying rod", 20, np.linspace(0, 1, 12))
     series, _ = phantoms.record(particle, angles, rng=np.random.default_rng(0))
     np.savez(tmp_path / "mine.npz", projections=series.projections, angles=angles)
     return tmp_path / "mine.npz"

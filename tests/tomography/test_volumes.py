@@ -21,7 +21,7 @@ SHORT = replace(volumes.SETTINGS, steps=120, validate_every=40, save_every=40)
 
 @pytest.fixture(scope="module")
 def phantom():
-    return phantoms.Phantom(size=24, moments=np.linspace(0, 1, 30))
+    return phantoms.Phantom("alloying rod", 24, np.linspace(0, 1, 30))
 
 
 @pytest.fixture(scope="module")
@@ -156,9 +156,10 @@ def test_killed_and_resumed_gives_the_same_bits_but_not_of_another_run(data, tmp
 def test_a_slice_depends_on_its_place_and_time_alone():
     generator = Generator(20, 16, SMALL)
     block, time = torch.tensor([0, 1, 1]), torch.tensor([0.1, 0.5, 0.9])
-    together = generator(block, time)
+    angle = torch.zeros(3)
+    together = generator(block, time, angle)
     assert together.shape == (3, 8, 20, 20)
-    torch.testing.assert_close(together[1:2], generator(block[1:2], time[1:2]))
+    torch.testing.assert_close(together[1:2], generator(block[1:2], time[1:2], angle[1:2]))
     assert not torch.allclose(together[1], together[2])
     assert bool((together >= 0).all())
     shown = Generator(20, 16, replace(SMALL, angle=True))

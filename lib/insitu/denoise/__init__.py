@@ -1,7 +1,7 @@
 """From counts to expected counts: filters, and networks that learn.
 
-Whatever it learned from, a denoiser is called `denoiser(counts, pixel_size)` and gives expected
-counts: float32, of the same shape.
+Whatever it learned from, a denoiser is called `denoiser(counts, pixel_size)`, with counts (y, x) or
+(t, y, x) and the size of a pixel in A, and gives expected counts: float32, of the same shape.
 
 - `classical`: denoisers that learn nothing, and their tuning
 - `local_wiener`: the local Wiener filter, which averages over a lattice
@@ -18,17 +18,3 @@ counts: float32, of the same shape.
 - `residuals`: what counts minus prediction tells: errors without a truth, and the innovation
 - `saved`: `load_denoiser`, for all that were saved
 """
-
-from __future__ import annotations
-
-from typing import Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
-
-
-class Denoiser(Protocol):
-    """What every denoiser of the book is."""
-
-    def __call__(self, counts: NDArray[Any], pixel_size: float, /) -> NDArray[np.float32]:
-        """Expected electrons per pixel from counts (y, x) or (t, y, x), and pixels of so many A."""

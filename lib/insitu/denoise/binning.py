@@ -16,7 +16,7 @@ from scipy import fft
 
 FINEST = 0.13  # pixels below this are binned until they reach it [A]
 
-Box = tuple[slice, slice]  # rows and columns
+Box = tuple[slice, ...]  # rows and columns
 
 
 class Frames(Protocol):
@@ -90,10 +90,8 @@ class BinnedMovie:
 
     def __getitem__(self, key: tuple[slice, ...]) -> NDArray[Any]:
         times, *box = key
-        fine = [
-            slice(*(None if n is None else n * self.factor for n in (s.start, s.stop))) for s in box
-        ]
-        frames = np.asarray(self.movie[times, fine[0], fine[1]])
+        rows, columns = (slice(s.start * self.factor, s.stop * self.factor) for s in box)
+        frames = np.asarray(self.movie[times, rows, columns])
         if self.factor == 1:
             return frames
         return np.stack([binned(frame, self.factor) for frame in frames])
@@ -114,23 +112,18 @@ def tiles(shape: Sequence[int], side: int, halo: int) -> Iterator[Tile]:
     [slice(0, 13, None), slice(7, 20, None)]
     """
     for corner in product(*(range(0, n, side) for n in shape)):
-        place = _box(slice(k, min(n, k + side)) for k, n in zip(corner, shape, strict=True))
+        place = tuple(slice(k, min(n, k + side)) for k, n in zip(corner, shape, strict=True))
         yield Tile(place, *widened(place, shape, halo))
 
 
 def widened(place: Box, shape: Sequence[int], halo: int) -> tuple[Box, Box]:
     """A box with a halo around it that stays in the image, and where the box lies in that."""
-    seen = _box(
+    seen = tuple(
         slice(max(0, s.start - halo), min(n, s.stop + halo))
         for s, n in zip(place, shape, strict=True)
     )
-    inner = _box(
+    inner = tuple(
         slice(s.start - around.start, s.stop - around.start)
         for s, around in zip(place, seen, strict=True)
     )
     return seen, inner
-
-
-def _box(sides: Iterator[slice]) -> Box:
-    rows, columns = sides
-    return rows, columns

@@ -8,7 +8,7 @@ is what each asks to be shown, and `for_surroundings` makes one for what there i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 
 import torch
@@ -89,19 +89,10 @@ class _CausalUNet(nn.Module):
     def __init__(self, inputs: int, outputs: int, width: int) -> None:
         super().__init__()
         wide = 2 * width
-        self.down = nn.ModuleList(
-            [
-                _causal(inputs, width, width, width),
-                _causal(width, width, width, width),
-                _causal(width, wide, wide, width),
-            ]
-        )
-        self.up = nn.ModuleList(
-            [
-                _causal(wide, wide, wide, wide, wide),
-                _causal(wide + inputs, wide, wide, wide, outputs),
-            ]
-        )
+        down = [(inputs, width, width, width), (width,) * 4, (width, wide, wide, width)]
+        up = [(wide,) * 5, (wide + inputs, wide, wide, wide, outputs)]
+        self.down = nn.ModuleList(_causal(*channels) for channels in down)
+        self.up = nn.ModuleList(_causal(*channels) for channels in up)
 
     def forward(self, x: Tensor) -> Tensor:
         first = _halved(self.down[0](x))
@@ -197,12 +188,8 @@ class BlindVideoUNet(nn.Module):
         more = own + averaged
         self.unit = self.cell * 2**levels
         near = {*range(blind // 2 + 1), *range(self.cell - blind // 2, self.cell)}
-        self.visible = [
-            y * self.cell + x
-            for y in range(self.cell)
-            for x in range(self.cell)
-            if not (y in near and x in near)
-        ]
+        places = product(range(self.cell), repeat=2)
+        self.visible = [k for k, (y, x) in enumerate(places) if not (y in near and x in near)]
         inputs = others * self.cell**2 + len(self.visible) + own
         self.body = BiasFreeUNet(channels, levels, blocks, inputs=inputs, outputs=channels)
         side = 2 * reach + 1
@@ -237,10 +224,10 @@ class BlindVideoUNet(nn.Module):
         given = torch.cat([images[:, :1], images[:, 1 + self.others :]], 1)
         frame = others[:, -1:].repeat(1, given.shape[1], 1, 1)
         frame[..., cell : cell + rows, cell : cell + columns] = given
-        places = [(y, x) for y in range(cell) for x in range(cell)]
+        corners = list(product(range(cell), repeat=2))
 
         def moved(values: Tensor) -> Tensor:
-            return torch.cat([values[..., y : y + sides[0], x : x + sides[1]] for y, x in places])
+            return torch.cat([values[..., y : y + sides[0], x : x + sides[1]] for y, x in corners])
 
         others, frame = moved(others), moved(frame)
         frame, own = frame[:, :1], frame[:, 1:, ::cell, ::cell]

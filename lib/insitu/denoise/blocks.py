@@ -39,7 +39,7 @@ class Blocks:
         Of the absolute values of all counts.
     order : list of int
         Of the images when time runs backwards.
-    chances : (n,) tensor, optional
+    chances : (n,) tensor
         How often each block is learned from, relative to the others.
     """
 
@@ -47,7 +47,7 @@ class Blocks:
     held: Tensor
     mean: float
     order: list[int]
-    chances: Tensor | None = None
+    chances: Tensor
 
     def batch(self, number: int, count: int, side: int, seed: int) -> tuple[Tensor, Tensor]:
         """Return crops in one of the sixteen symmetries of space and time, and what is learned."""
@@ -58,8 +58,8 @@ class Blocks:
 
         crops, learned = [], []
         side = min(side, *self.images.shape[-2:])
-        chances = torch.ones(len(self.images)) if self.chances is None else self.chances
-        for n in torch.multinomial(chances, count, replacement=True, generator=generator).tolist():
+        drawn = torch.multinomial(self.chances, count, replacement=True, generator=generator)
+        for n in drawn.tolist():
             y, x = (4 * integers((k - side) // 4 + 1) for k in self.images.shape[-2:])
             crop = self.images[n, :, y : y + side, x : x + side].float()
             mask = ~self.held[n, :, y : y + side, x : x + side]
@@ -101,7 +101,7 @@ def cut(
         for x in range(0, columns, sides[1])
     ]
     shown = len(surroundings.backwards())
-    first = np.asarray(movie[0 : min(8, frames), 0:rows, 0:columns])
+    first = np.asarray(movie[0:8, 0:rows, 0:columns])
     small = (first == np.rint(first)).all() and np.abs(first).max() < 256
     number = torch.float16 if small else torch.float32  # whole numbers stay exact
     room = int(megabytes * 1e6 / (number.itemsize * shown * sides[0] * sides[1]))
@@ -119,7 +119,7 @@ def cut(
         patches = _held_patches(movie.shape, t, seed)
         mask[n, 0] = patches.repeat_interleave(PATCH, 0).repeat_interleave(PATCH, 1)[place]
     mean = float(images[:, 0].float().abs().mean())
-    return Blocks(images, mask, mean, surroundings.backwards())
+    return Blocks(images, mask, mean, surroundings.backwards(), torch.ones(len(places)))
 
 
 def _held_patches(shape: Sequence[int], t: int, seed: int) -> Tensor:

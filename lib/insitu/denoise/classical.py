@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,14 +17,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage import filters, restoration
 
-from insitu.counting.detector import Detector
 from insitu.counting.poisson import Poisson
-from insitu.denoise import Denoiser
 from insitu.denoise import local_wiener as windows
 from insitu.denoise.binning import binned, binning, unbinned
 
 Image = NDArray[np.float32]
-D = TypeVar("D", bound=Denoiser)
 
 
 @dataclass(frozen=True)
@@ -94,8 +91,7 @@ class Wiener(Filter):
     def filtered(self, image: Image) -> Image:  # noqa: D102
         spectrum = np.fft.rfft2(image - image.mean())
         power = np.abs(np.fft.fft2(image - image.mean())) ** 2 / image.size
-        smooth = ndimage.gaussian_filter(power, self.strength, mode="wrap")
-        smooth = smooth[:, : spectrum.shape[1]]
+        smooth = ndimage.gaussian_filter(power, self.strength, mode="wrap")[:, : spectrum.shape[1]]
         weight = np.clip(1 - image.mean() / np.maximum(smooth, 1e-12), 0, 1)
         signal = np.fft.irfft2(weight * spectrum, s=image.shape)
         return (image.mean() + signal).astype(np.float32)
@@ -106,49 +102,36 @@ class LocalWiener(Filter):
 
     def filtered(self, image: Image) -> Image:  # noqa: D102
         tensor = torch.from_numpy(image)[None, None]
-        answer: Image = windows.local_wiener(tensor, 64, threshold=self.strength)[0, 0].numpy()
-        return answer
+        return windows.local_wiener(tensor, 64, threshold=self.strength)[0, 0].numpy()
 
 
-class Anscombe:
-    """2 sqrt(k + 3/8), in which counts have a variance of about 1, and its exact inverse [1]_.
+def anscombe(counts: NDArray[Any]) -> NDArray[Any]:
+    """2 sqrt(k + 3/8), in which Poisson's counts k have a variance of about 1."""
+    return 2 * np.sqrt(counts + 3 / 8)
+
+
+def anscombe_inverse(values: Image, largest: float) -> Image:
+    """From the expectation of such values to that of the counts, `largest` at most, exactly [1]_.
 
     Averaging stabilised counts and squaring the mean is biased; the exact inverse is the mean m
-    for which E[2 sqrt(k + 3/8) | m] is what the average gave, from the detector's own P(k | m).
-
-    Parameters
-    ----------
-    detector : Detector
-        Where its variance is F times the mean, so is that of the transformed counts.
-    largest : float
-        The largest mean of which the inverse is asked [e-/px].
+    for which E[2 sqrt(k + 3/8) | m] is what the average gave.
 
     References
     ----------
     .. [1] M. Makitalo, A. Foi, IEEE Trans. Image Process. 20 (2011) 99.
     """
-
-    def __init__(self, detector: Detector, *, largest: float) -> None:
-        top = int(np.ceil(largest + 10 * np.sqrt(largest) + 10))
-        self.means = np.linspace(0, largest**0.5, 400) ** 2
-        values = 2 * np.sqrt(np.arange(top + 1) + 3 / 8)
-        self.expected = detector.table(self.means, top) @ values
-
-    def forward(self, counts: Image) -> Image:
-        """From counts to values of even noise."""
-        return (2 * np.sqrt(counts + 3 / 8)).astype(np.float32)
-
-    def inverse(self, values: Image) -> Image:
-        """From the expectation of those values to that of the counts."""
-        return np.interp(values, self.expected, self.means).astype(np.float32)
+    top = int(np.ceil(largest + 10 * np.sqrt(largest) + 10))
+    means = np.linspace(0, largest**0.5, 400) ** 2
+    expected = Poisson().table(means, top) @ anscombe(np.arange(top + 1))
+    return np.interp(values, expected, means).astype(np.float32)
 
 
 class BehindAnscombe(Filter):
     """A filter for Gaussian noise of standard deviation 1, made one for counts."""
 
     def filtered(self, image: Image) -> Image:  # noqa: D102
-        even = Anscombe(Poisson(), largest=float(image.max()) + 1)
-        return even.inverse(self.filtered_evenly(even.forward(image)))
+        even = self.filtered_evenly(anscombe(image).astype(np.float32))
+        return anscombe_inverse(even, float(image.max()) + 1)
 
     def filtered_evenly(self, image: Image) -> Image:
         """One image whose noise has a standard deviation of 1 everywhere."""
@@ -160,12 +143,7 @@ class Wavelets(BehindAnscombe):
 
     def filtered_evenly(self, image: Image) -> Image:  # noqa: D102
         smooth = restoration.denoise_wavelet(
-            image,
-            sigma=self.strength,
-            wavelet="sym4",
-            mode="soft",
-            method="BayesShrink",
-            rescale_sigma=False,
+            image, sigma=self.strength, wavelet="sym4", rescale_sigma=False
         )
         return np.asarray(smooth, np.float32)
 
@@ -175,7 +153,7 @@ class NonLocalMeans(BehindAnscombe):
 
     def filtered_evenly(self, image: Image) -> Image:  # noqa: D102
         smooth = restoration.denoise_nl_means(
-            image, patch_size=9, patch_distance=15, h=self.strength, sigma=1.0, fast_mode=True
+            image, patch_size=9, patch_distance=15, h=self.strength, sigma=1.0
         )
         return np.asarray(smooth, np.float32)
 
@@ -187,25 +165,21 @@ class TotalVariation(BehindAnscombe):
         return np.asarray(restoration.denoise_tv_chambolle(image, self.strength), np.float32)
 
 
-def _each(kind: type[Filter], *strengths: float) -> Sequence[Filter]:
-    return [kind(strength) for strength in strengths]
-
-
 CANDIDATES: Mapping[str, Sequence[Filter]] = {
-    "constant": _each(Constant, 0.0),
-    "Gaussian": _each(Gaussian, 0.7, 1.0, 1.4, 2.0, 2.8),
-    "Butterworth": _each(Butterworth, 1.5, 2.0, 3.0, 4.0, 6.0),
-    "Wiener": _each(Wiener, 0.7, 1.0, 1.4, 2.0, 3.0),
-    "local Wiener": _each(LocalWiener, 2.0, 3.0, 4.0, 6.0),
-    "wavelets": _each(Wavelets, 0.5, 0.7, 1.0),
-    "non-local means": _each(NonLocalMeans, 0.1, 0.2, 0.3),
-    "total variation": _each(TotalVariation, 0.5, 1.0, 1.5, 2.0),
+    "constant": [Constant()],
+    "Gaussian": [Gaussian(s) for s in (0.7, 1.0, 1.4, 2.0, 2.8)],
+    "Butterworth": [Butterworth(s) for s in (1.5, 2.0, 3.0, 4.0, 6.0)],
+    "Wiener": [Wiener(s) for s in (0.7, 1.0, 1.4, 2.0, 3.0)],
+    "local Wiener": [LocalWiener(s) for s in (2.0, 3.0, 4.0, 6.0)],
+    "wavelets": [Wavelets(s) for s in (0.5, 0.7, 1.0)],
+    "non-local means": [NonLocalMeans(s) for s in (0.1, 0.2, 0.3)],
+    "total variation": [TotalVariation(s) for s in (0.5, 1.0, 1.5, 2.0)],
 }
 
 
 def tune(
-    candidates: Iterable[D], counts: NDArray[Any], expected: NDArray[Any], pixel_size: float
-) -> D:
+    candidates: Iterable[Filter], counts: NDArray[Any], expected: NDArray[Any], pixel_size: float
+) -> Filter:
     """Return the candidate with the least mean squared error over images (n, y, x).
 
     >>> expected = np.full((2, 48, 48), 0.5)
@@ -214,7 +188,7 @@ def tune(
     Gaussian(strength=3.0)
     """
 
-    def error(denoiser: D) -> float:
+    def error(denoiser: Filter) -> float:
         pairs = zip(counts, expected, strict=True)
         return float(np.mean([(denoiser(k, pixel_size) - m) ** 2 for k, m in pairs]))
 

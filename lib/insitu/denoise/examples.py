@@ -152,15 +152,14 @@ class Batches:
         """Make batch `number`."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
 
-        def integers(high: int, n: int = 1) -> list[int]:
-            drawn: list[int] = torch.randint(high, (n,), generator=generator).tolist()
-            return drawn
+        def integer(high: int) -> int:
+            return int(torch.randint(high, (1,), generator=generator))
 
-        chosen = integers(len(self.pool.clean), self.images)
+        chosen = torch.randint(len(self.pool.clean), (self.images,), generator=generator).tolist()
         room = self.pool.clean.shape[-1] - self.size + 1
         crops = []
         for index in chosen:
-            y, x, turns, mirror = (integers(n)[0] for n in (room, room, 4, 2))
+            y, x, turns, mirror = (integer(n) for n in (room, room, 4, 2))
             crop = self.pool.clean[index, y : y + self.size, x : x + self.size].float()
             crop = torch.rot90(crop, turns, (0, 1))
             crops.append(crop.mT if mirror else crop)
@@ -168,7 +167,7 @@ class Batches:
         dose = torch.exp(low + (high - low) * torch.rand(self.images, generator=generator))
         vacuum = (dose * self.pool.pixel_size[chosen] ** 2).reshape(-1, 1, 1, 1)
         expected = torch.stack(crops)[:, None] * vacuum
-        integers(1)  # one more number, so that series stay what they were
+        integer(1)  # one more number, so that series stay what they were
         return Batch(self.counting(expected, generator).float(), expected, vacuum)
 
 
@@ -226,5 +225,4 @@ def validation(
 def _answer(network: nn.Module, batch: Batch, relative: bool) -> Tensor:
     unit = batch.vacuum if relative else torch.ones_like(batch.vacuum)
     counts = (batch.counts / unit).contiguous(memory_format=torch.channels_last)
-    answer: Tensor = network(counts) * unit
-    return answer
+    return network(counts) * unit

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from insitu.counting.categorical import Categorical
 from insitu.denoise import examples
@@ -79,39 +78,25 @@ def learn_pt_ceo2(
     """
     pool = pool or draw_pool(bank, "train", images, conditions=LEARNED, seed=1, progress=progress)
     judged = draw_pool(bank, "validation", 96, size=128, conditions=CONDITIONS, seed=1)
-    network: nn.Module = checkpoints.seeded(BiasFreeUNet, seed, **(options or UNET))
-    network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    given = dict(options or UNET)
+    network = checkpoints.seeded(BiasFreeUNet, seed, **given).to(device)
     result = train(
-        network,
+        network.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
         examples.loss_of(Batches(pool, images=8, dose=DOSES, seed=seed), examples.decibels, device),
         examples.validation(Batches(judged, images=8, dose=DOSES, seed=7), 6, device),
         settings,
         checkpoint=checkpoint,
         progress=progress,
-        about={
-            "seed": seed,
-            "images": len(pool.clean),
-            "bank": len(bank),
-            "options": dict(options or UNET),
-        },
+        about={"seed": seed, "images": len(pool.clean), "bank": len(bank), "options": given},
     )
     return ImageDenoiser(result.network, (0.05, PIXELS[1]), DOSES), result
 
 
-BF_CNN_PIXEL = 0.062  # [A]
-BF_CNN_CONDITIONS = Conditions(pixel_size=(BF_CNN_PIXEL, BF_CNN_PIXEL))
+BF_CNN_PIXELS = (0.062, 0.062)  # [A]
+BF_CNN_CONDITIONS = Conditions(pixel_size=BF_CNN_PIXELS)
 BF_CNN_DOSES = (100.0, 100_000.0)  # [e-/A^2]; 0.4 to 400 electrons per pixel
 BF_CNN_IMAGES = 460
-BF_CNN_SETTINGS = Settings(
-    steps=5_000,
-    optimiser="muon",
-    learning_rate=2e-3,
-    warm_up=50,
-    average=0.998,
-    bfloat16=True,
-    validate_every=250,
-    save_every=250,
-)
+BF_CNN_SETTINGS = replace(SETTINGS, steps=5_000, learning_rate=2e-3, warm_up=50, average=0.998)
 
 
 def learn_bf_cnn(
@@ -119,10 +104,8 @@ def learn_bf_cnn(
     detector: Categorical,
     settings: Settings = BF_CNN_SETTINGS,
     *,
-    seed: int = 0,
     images: int = BF_CNN_IMAGES,
     checkpoint: Path | None = None,
-    device: torch.device | str = "cpu",
     progress: bool = False,
 ) -> tuple[ImageDenoiser, Result]:
     """Train the first network for such movies: 460 images, 20 layers of 64 channels, L2 [1]_.
@@ -136,37 +119,27 @@ def learn_bf_cnn(
         Exit waves.
     detector : Categorical
         Fitted to the real movie.
-    settings, seed, checkpoint, device, progress
-        As for `learn_pt_ceo2`.
     images : int
         Clean images of the training structures, 256 x 256 pixels each.
+    settings, checkpoint, progress
+        As for `learn_pt_ceo2`.
 
     References
     ----------
     .. [1] J. L. Vincent et al., Microsc. Microanal. 26 (S2), 2020.
     """
-    drawn = [
-        draw_pool(
-            bank, part, count, size=256, conditions=BF_CNN_CONDITIONS, seed=2, progress=progress
-        )
-        for part, count in (("train", images), ("validation", 16))
-    ]
-    pool = Pool(*(part[:images] for part in drawn[0]))
-    counting = LongExposure(detector).sample
-    batches = [
-        Batches(p, images=n, size=size, dose=BF_CNN_DOSES, counting=counting, seed=s)
-        for p, n, size, s in ((pool, 6, 64, seed), (drawn[1], 4, 128, 7))
-    ]
-    network: nn.Module = checkpoints.seeded(BiasFreeCNN, seed)
-    network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    given: Any = {"size": 256, "conditions": BF_CNN_CONDITIONS, "seed": 2, "progress": progress}
+    pool = Pool(*(part[:images] for part in draw_pool(bank, "train", images, **given)))
+    judged = draw_pool(bank, "validation", 16, **given)
+    shots: Any = {"dose": BF_CNN_DOSES, "counting": LongExposure(detector).sample}
+    network = checkpoints.seeded(BiasFreeCNN, 0)
     result = train(
-        network,
-        examples.loss_of(batches[0], examples.relative_squared, device),
-        examples.validation(batches[1], 2, device),
+        network.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
+        examples.loss_of(Batches(pool, size=64, **shots), examples.relative_squared),
+        examples.validation(Batches(judged, images=4, seed=7, **shots), 2),
         settings,
         checkpoint=checkpoint,
         progress=progress,
-        about={"seed": seed, "images": images, "bank": len(bank)},
+        about={"seed": 0, "images": images, "bank": len(bank)},
     )
-    pixels = (BF_CNN_PIXEL, BF_CNN_PIXEL)
-    return ImageDenoiser(result.network, pixels, BF_CNN_DOSES, binned=False), result
+    return ImageDenoiser(result.network, BF_CNN_PIXELS, BF_CNN_DOSES, binned=False), result

@@ -82,14 +82,9 @@ def local_wiener(
 
 def mirrored(images: Tensor, rows: tuple[int, int], columns: tuple[int, int]) -> Tensor:
     """Continue images by their mirror images, as often as it takes, before and after each axis."""
-    y, x = (
-        _mirror(length, *more, images.device)
-        for length, more in zip(images.shape[-2:], (rows, columns), strict=True)
-    )
-    return images.index_select(-2, y).index_select(-1, x)
-
-
-def _mirror(length: int, before: int, after: int, device: torch.device) -> Tensor:
-    period = max(1, 2 * (length - 1))
-    place = torch.arange(-before, length + after, device=device).abs() % period
-    return torch.where(place < length, place, period - place)
+    for axis, (before, after) in ((-2, rows), (-1, columns)):
+        length = images.shape[axis]
+        period = max(1, 2 * (length - 1))
+        place = torch.arange(-before, length + after, device=images.device).abs() % period
+        images = images.index_select(axis, torch.where(place < length, place, period - place))
+    return images

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -79,27 +81,8 @@ class MovieDenoiser:
             Expected counts, none below `least`.
         """
         chosen = list(range(counts.shape[0]) if frames is None else frames)
-        result = np.empty((len(chosen), *counts.shape[1:]), np.float32)
-        answers = self.frames(counts, pixel_size, chosen, symmetric=symmetric)
-        bar = tqdm(answers, "denoising", total=len(chosen), disable=not progress)
-        for number, answer in enumerate(bar):
-            result[number] = answer
-        return result
-
-    def frames(
-        self,
-        counts: Frames,
-        pixel_size: float,
-        numbers: Iterable[int],
-        *,
-        symmetric: bool = False,
-    ) -> Iterator[NDArray[np.float32]]:
-        """Predict one frame after the other, (y, x): for movies larger than memory."""
-
-        def network(images: Tensor) -> Tensor:
-            return _answers(self.network, images, symmetric)
-
-        yield from self._predicted(network, counts, pixel_size, numbers)
+        network = partial(_answers, self.network, symmetric=symmetric)
+        return self._predicted(network, counts, pixel_size, chosen, progress=progress)
 
     def first_guess(
         self, counts: Frames, pixel_size: float, frames: Iterable[int]
@@ -117,46 +100,38 @@ class MovieDenoiser:
             If the network is shown no filtered images, as UDVD.
         """
         if not self.surroundings.windows:
-            raise InputError(
-                "first_guess: this network is shown counts alone, and begins with nothing"
-            )
-        return np.stack(
-            [*self._predicted(lambda images: images[:, -1:], counts, pixel_size, frames)]
-        )
+            raise InputError("first_guess: this network sees counts alone and begins with nothing")
+        return self._predicted(lambda images: images[:, -1:], counts, pixel_size, list(frames))
 
+    @torch.no_grad()
     def _predicted(
         self,
         network: Callable[[Tensor], Tensor],
         counts: Frames,
         pixel_size: float,
-        numbers: Iterable[int],
-    ) -> Iterator[NDArray[np.float32]]:
+        numbers: Sequence[int],
+        *,
+        progress: bool = False,
+    ) -> NDArray[np.float32]:
         checks.positive("pixel_size", pixel_size, "A")
         if len(counts.shape) != 3:
             raise InputError(f"counts: expected a movie (t, y, x), got shape {counts.shape}")
-        factor = binning(pixel_size)
+        factor, device = binning(pixel_size), next(self.network.parameters()).device
         movie = BinnedMovie(counts, factor)
-        for t in numbers:
-            frame = self._predict(network, movie, t).numpy()
-            yield np.maximum(unbinned(frame, factor, counts.shape[1:]), self.least)
-
-    @torch.no_grad()
-    def _predict(self, network: Callable[[Tensor], Tensor], movie: Frames, t: int) -> Tensor:
         self.network.eval()
-        device = next(self.network.parameters()).device
-        whole = torch.empty(movie.shape[1:])
-        for place, seen, inner in tiles(movie.shape[1:], TILE, HALO):
-            images = self.surroundings.around(movie, t, seen)[None].to(device) / self.mean
-            whole[place] = (network(images)[0, 0] * self.mean)[inner].cpu()
-        return whole
+        result = np.empty((len(numbers), *counts.shape[1:]), np.float32)
+        for number, t in enumerate(tqdm(numbers, "denoising", disable=not progress)):
+            frame = torch.empty(movie.shape[1:])
+            for place, seen, inner in tiles(movie.shape[1:], TILE, HALO):
+                images = self.surroundings.around(movie, t, seen)[None].to(device) / self.mean
+                frame[place] = (network(images)[0, 0] * self.mean)[inner].cpu()
+            result[number] = unbinned(frame.numpy(), factor, counts.shape[1:])
+        return np.maximum(result, self.least, out=result)
 
     def save(self, path: Path, result: Result, **provenance: Any) -> Path:
         """Write the network of a training, with all that is known of its making."""
-        own = {
-            "surroundings": asdict(self.surroundings),
-            "mean": self.mean,
-            "counts": self.least == 0.0,
-        }
+        shown, are_counts = asdict(self.surroundings), self.least == 0.0
+        own = {"surroundings": shown, "mean": self.mean, "counts": are_counts}
         return result.save(path, **own, **provenance)
 
     @classmethod
@@ -174,9 +149,8 @@ def _answers(network: nn.Module, images: Tensor, symmetric: bool) -> Tensor:
     if not symmetric:
         return network(images.contiguous(memory_format=torch.channels_last))
     total = torch.zeros_like(images[:, :1])
-    for turns in range(4):
-        for mirror in (False, True):
-            turned = torch.rot90(images, turns, (2, 3))
-            answer = network((turned.mT if mirror else turned).contiguous())
-            total += torch.rot90(answer.mT if mirror else answer, -turns, (2, 3))
+    for turns, mirror in product(range(4), (False, True)):
+        turned = torch.rot90(images, turns, (2, 3))
+        answer = network((turned.mT if mirror else turned).contiguous())
+        total += torch.rot90(answer.mT if mirror else answer, -turns, (2, 3))
     return total / 8

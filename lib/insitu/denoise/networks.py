@@ -12,7 +12,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -200,16 +199,14 @@ def receptive_field(network: nn.Module, size: int = 129) -> int:
     size : int
         Of the image on which it is tried; the answer is at most this.
     """
-    network = copy.deepcopy(network).eval()
+    network = copy.deepcopy(network).cpu().eval()
     with torch.no_grad():
         for weight in network.parameters():
             weight.fill_(1 / max(1, weight[0].numel()))
-    device = next(network.parameters()).device
     generator = torch.Generator().manual_seed(0)
-    image = 1 + torch.rand(1, 1, size, size, generator=generator)
-    image = image.to(device).requires_grad_(True)
-    output: Any = network(image)
-    (gradient,) = torch.autograd.grad(output[0, 0, size // 2, size // 2], image)
+    image = (1 + torch.rand(1, 1, size, size, generator=generator)).requires_grad_(True)
+    middle = network(image)[0, 0, size // 2, size // 2]
+    (gradient,) = torch.autograd.grad(middle, image)
     seen = gradient[0, 0].abs().sum(0).nonzero().flatten()
     return int(seen.max() - seen.min()) + 1
 

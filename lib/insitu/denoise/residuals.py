@@ -78,17 +78,14 @@ def error_scale(
             f"uncertainty: got {len(frames)} frames of {movie.shape[1:]} and pictures of "
             f"{denoised.shape} and {first_guess.shape}; they must agree"
         )
-    far = max(UNSEEN)
+    near, far = min(UNSEEN), max(UNSEEN)
     used = [n for n, t in enumerate(frames) if far <= t < movie.shape[0] - far]
     floor = 0.1 * float(np.abs(denoised).mean())
     sums = np.zeros((len(used), 3))
     for row, n in enumerate(used):
         t, f = frames[n], denoised[n].astype(np.float64)
-        sides = [
-            np.asarray(movie[t - far : t - min(UNSEEN) + 1]),
-            np.asarray(movie[t + min(UNSEEN) : t + far + 1]),
-        ]
-        before, after = (side.mean(0, dtype=np.float64) for side in sides)
+        sides = slice(t - far, t - near + 1), slice(t + near, t + far + 1)
+        before, after = (np.asarray(movie[s]).mean(0, dtype=np.float64) for s in sides)
         square = _local_square(denoised[n : n + 1], first_guess[n : n + 1], width)[0]
         level = ndimage.gaussian_filter(f, 2 * width, mode="nearest")
         weighted = square / np.maximum(np.abs(level), floor) ** 2
@@ -116,8 +113,7 @@ def error_scale(
 
 def deviation(denoised: Array, first_guess: Array, found: Scale, *, width: float = 2.0) -> Array:
     """Standard deviation of the error of each pixel, (n, y, x) [counts]."""
-    result: Array = np.sqrt(np.float32(found.value) * _local_square(denoised, first_guess, width))
-    return result
+    return np.sqrt(np.float32(found.value) * _local_square(denoised, first_guess, width))
 
 
 def with_innovation(

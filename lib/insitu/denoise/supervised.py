@@ -106,12 +106,11 @@ class ImageDenoiser:
         stack = images.reshape(-1, *images.shape[-2:])
         factor = self._binning(pixel_size)
         result = np.empty(stack.shape, np.float32)
-        for index in tqdm(range(len(stack)), "denoising", disable=not progress):
-            own_dose = float(stack[index].mean(dtype=np.float64)) / pixel_size**2
+        for index, image in enumerate(tqdm(stack, "denoising", disable=not progress)):
+            own_dose = float(image.mean(dtype=np.float64)) / pixel_size**2
             again = self.binned and own_dose > BEYOND * self.dose[1]
-            coarse = torch.from_numpy(binned(stack[index], factor))
-            answer = self._run(coarse, tile, again).numpy()
-            result[index] = unbinned(answer, factor, stack.shape[-2:])
+            answer = self._run(torch.from_numpy(binned(image, factor)), tile, again).numpy()
+            result[index] = unbinned(answer, factor, image.shape)
         return result.reshape(images.shape)
 
     def save(self, path: Path, result: Result, **provenance: Any) -> Path:
@@ -123,8 +122,8 @@ class ImageDenoiser:
     def from_record(cls, record: Mapping[str, Any]) -> ImageDenoiser:
         """Make the denoiser that a record tells of, with weights that are not trained."""
         network = NETWORKS[record["network"]](**record["options"])
-        limits = {key: tuple(record["trained_for"][key]) for key in ("pixel_size", "dose")}
-        return cls(network, limits["pixel_size"], limits["dose"], bool(record["binned"]))
+        pixel_size, dose = (tuple(record["trained_for"][key]) for key in ("pixel_size", "dose"))
+        return cls(network, pixel_size, dose, bool(record["binned"]))
 
     def _binning(self, pixel_size: float) -> int:
         return binning(pixel_size) if self.binned else 1
@@ -140,9 +139,8 @@ class ImageDenoiser:
         rows, columns = image.shape
         whole = _filled(image, unit, MARGIN)
         result = torch.empty(whole.shape)
-        for place, seen, inner in tiles(
-            whole.shape, max(unit, tile // unit * unit), -(-HALO // unit) * unit
-        ):
+        side, halo = max(unit, tile // unit * unit), -(-HALO // unit) * unit
+        for place, seen, inner in tiles(whole.shape, side, halo):
             part = whole[seen].to(device)[None, None]
             part = part.contiguous(memory_format=torch.channels_last)
             out = self.network(part)
@@ -160,8 +158,8 @@ class ImageDenoiser:
                 stacklevel=3,
             )
         if not self.dose[0] * 0.5 <= dose <= self.dose[1] * 2:
-            filtered = self.binned and dose > BEYOND * self.dose[1]
-            advice = "what it leaves out is filtered" if filtered else "do not trust its answer"
+            again = self.binned and dose > BEYOND * self.dose[1]
+            advice = "what it leaves out is filtered" if again else "do not trust its answer"
             warnings.warn(
                 f"dose: {dose:.3g} e-/A^2 is outside {self.dose[0]:g} to {self.dose[1]:g} e-/A^2, "
                 f"for which this network was trained; {advice}",
@@ -191,19 +189,8 @@ def as_images(counts: ArrayLike | Tensor) -> NDArray[Any]:
     if images.dtype.kind not in "buif":
         raise InputError(f"counts: expected numbers, got values of type {images.dtype}")
     checks.finite("counts", images)
-    if images.min() < 0:
-        raise InputError(
-            f"counts: the smallest value is {images.min():g}, but counts are never negative; undo "
-            "the background subtraction or gain correction"
-        )
+    checks.not_negative("counts", images)
     return images
-
-
-def thinned(counts: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Keep every electron with the probability `share`: Poisson counts fall into two independent
-    parts, this one and the rest.
-    """
-    return torch.binomial(counts, torch.full_like(counts, share), generator=generator)
 
 
 def gain_tuned(
@@ -238,34 +225,27 @@ def gain_tuned(
         If the counts are no whole numbers.
     """
     images = as_images(counts)
-    if images.dtype.kind == "f" and (images != np.rint(images)).any():
-        raise InputError("counts: GainTuning divides electrons, it needs whole numbers of them")
-    stack = images.reshape(-1, *images.shape[-2:])
+    checks.whole_numbers("counts", images)
     factor = denoiser._binning(pixel_size)
+    coarse = [binned(image, factor) for image in images.reshape(-1, *images.shape[-2:])]
     network = copy.deepcopy(denoiser.network)
-    device = next(network.parameters()).device
-    unit = getattr(network, "unit", 1)
-    coarse = [_filled(torch.from_numpy(binned(image, factor)), unit) for image in stack]
-    y = torch.stack(coarse)[:, None].to(device)
-    gains = {name: p for name, p in network.named_parameters() if name.endswith("gain")}
-    if not gains:
-        raise InputError("denoiser: this network has no gains to tune")
-    start = {name: gain.detach().clone() for name, gain in gains.items()}
+    device, unit = next(network.parameters()).device, getattr(network, "unit", 1)
+    y = torch.stack([_filled(torch.from_numpy(c), unit) for c in coarse])[:, None].to(device)
+    gains = {name: p.detach() for name, p in network.named_parameters() if name.endswith("gain")}
     factors = {name: nn.Parameter(torch.ones_like(gain)) for name, gain in gains.items()}
     optimiser = torch.optim.Adam(factors.values(), TUNING_RATE)
     generator = torch.Generator(device).manual_seed(seed)
     floor = 1e-3 * float(y.mean())
-    for _ in range(steps):
-        seen = thinned(y, SEEN, generator)
+    for _ in range(steps):  # Poisson counts fall into two independent parts
+        seen = torch.binomial(y, torch.full_like(y, SEEN), generator=generator)
         rest = y - seen
-        tuned = {name: factors[name] * start[name] for name in gains}
+        tuned = {name: factors[name] * gain for name, gain in gains.items()}
         output = torch.func.functional_call(network, tuned, (seen,))
         expected = ((1 - SEEN) / SEEN * output).clamp(min=floor)
         loss = (expected - rest * expected.log()).mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    with torch.no_grad():
-        for name, gain in gains.items():
-            gain.mul_(factors[name])
+    for name, gain in gains.items():
+        gain.mul_(factors[name].detach())
     return replace(denoiser, network=network)

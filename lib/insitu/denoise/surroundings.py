@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from insitu import InputError
 from insitu.denoise.binning import Box, Frames, widened
 from insitu.denoise.local_wiener import local_wiener
 
@@ -29,7 +29,7 @@ class Surroundings:
     Parameters
     ----------
     groups : sequence of sequences of int
-        Offsets in time; the frames of a group are averaged. 0 must not be among them.
+        Offsets in time, 0 not among them; the frames of a group are averaged.
     windows : sequence of int
         Sides of the windows of the local Wiener filter [px].
     filtered : sequence of int
@@ -47,12 +47,6 @@ class Surroundings:
     filtered: tuple[int, ...] = ()
     own: bool = False
     blind: int = 1
-
-    def __post_init__(self) -> None:
-        if any(0 in group or not group for group in self.groups):
-            raise InputError("groups: the frame to be predicted (offset 0) must not be among them")
-        if self.own and not self.windows:
-            raise InputError("own: there are no windows in which the frame could be filtered")
 
     @property
     def others(self) -> int:
@@ -78,11 +72,8 @@ class Surroundings:
         """Order of the frame and all images when time runs backwards."""
         opposite = [tuple(sorted(-o for o in group)) for group in self.groups]
         order = [1 + opposite.index(tuple(sorted(group))) for group in self.groups]
-        return [
-            0,
-            *order,
-            *range(1 + len(order), 1 + self.others + self.filtered_own + self.averaged),
-        ]
+        count = 1 + self.others + self.filtered_own + self.averaged
+        return [0, *order, *range(1 + len(order), count)]
 
     @property
     def experts(self) -> list[int]:
@@ -143,19 +134,16 @@ class Surroundings:
         cell, half = self.blind + 1, self.blind // 2
         answers = torch.empty(2 * len(self.windows), *frame.shape)
         rows, columns = (torch.arange(n) for n in frame.shape)
-        for y in range(cell):
-            for x in range(cell):
-                hidden = [
-                    ((place - first + half) % cell) <= 2 * half
-                    for place, first in ((rows, y), (columns, x))
-                ]
-                filled = torch.where(hidden[0][:, None] & hidden[1], beside, frame)
-                pictures = [
-                    self._filter(image, side)[y::cell, x::cell]
-                    for image in (filled, (filled + 2 * beside) / 3)
-                    for side in self.windows
-                ]
-                answers[:, y::cell, x::cell] = torch.stack(pictures)
+        for y, x in product(range(cell), repeat=2):
+            of_rows = (rows - y + half) % cell <= 2 * half
+            of_columns = (columns - x + half) % cell <= 2 * half
+            filled = torch.where(of_rows[:, None] & of_columns, beside, frame)
+            pictures = [
+                self._filter(image, side)[y::cell, x::cell]
+                for image in (filled, (filled + 2 * beside) / 3)
+                for side in self.windows
+            ]
+            answers[:, y::cell, x::cell] = torch.stack(pictures)
         return list(answers)
 
     def _filter(self, image: Tensor, side: int) -> Tensor:
@@ -194,30 +182,26 @@ def weighted(
     surprise = (frame - experts).square() / (2 * variance.clamp(min=1e-12))
     sums = torch.empty_like(experts)
     reach = max(1, side // (2 * cell))
-    for y in range(cell):
-        for x in range(cell):
-            sums[:, y::cell, x::cell] = _around(surprise[:, y::cell, x::cell], reach)
+    for y, x in product(range(cell), repeat=2):
+        sums[:, y::cell, x::cell] = _around(surprise[:, y::cell, x::cell], reach)
     weights = torch.softmax(-sums, 0)
     return weights, (weights * experts).sum(0)
 
 
 def _around(values: Tensor, reach: int) -> Tensor:
     """Sum over a square without its middle: the middle is never added, not even to be taken off."""
-    whole = (2 * reach + 1, 1)
-    half = (reach, 1)
 
-    def pooled(values: Tensor, size: tuple[int, int], pad: tuple[int, int]) -> Tensor:
+    def pooled(values: Tensor, size: int, *pad: int) -> Tensor:  # sums of so many rows
         padded = functional.pad(values, (0, 0, *pad))
-        return functional.avg_pool2d(padded, size, 1, divisor_override=1)
+        return functional.avg_pool2d(padded, (size, 1), 1, divisor_override=1)
 
     def beside(values: Tensor) -> Tensor:  # rows above and below, without the row itself
-        above = pooled(values[..., :-1, :], half, (reach, 0))
-        below = pooled(values[..., 1:, :], half, (0, reach))
-        return above + below
+        above = pooled(values[..., :-1, :], reach, reach, 0)
+        return above + pooled(values[..., 1:, :], reach, 0, reach)
 
     if min(values.shape[-2:]) < 2:
         return torch.zeros_like(values)
-    rows = pooled(values.mT, whole, (reach, reach)).mT
+    rows = pooled(values.mT, 2 * reach + 1, reach, reach).mT
     return beside(rows) + beside(values.mT).mT
 
 

@@ -9,6 +9,7 @@ prediction is the expected count [1]_. When to stop is told by counts that are h
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -70,26 +71,16 @@ def examine(counts: Frames, pixel_size: float) -> tuple[Measure, NDArray[Any]]:
             f"movie: got the shape {tuple(counts.shape)}; a movie has frames, rows and columns, "
             "and a single frame cannot tell its noise from its specimen"
         )
-    if min(counts.shape[1:]) < 16 * factor:
-        raise InputError(
-            f"movie: frames of {counts.shape[1:]} are too small, {16 * factor} x {16 * factor} is "
-            "the least"
-        )
+    least = 16 * factor
+    if min(counts.shape[1:]) < least:
+        raise InputError(f"movie: frames of {counts.shape[1:]} are too small; {least} is the least")
     movie = BinnedMovie(counts, factor)
-    middle = tuple(
-        slice(max(0, n - k) // 2, max(0, n - k) // 2 + k)
-        for n, k in zip(movie.shape, (64, 512, 512), strict=True)
-    )
-    sample = np.asarray(movie[middle])
+    sides = zip(movie.shape, (64, 512, 512), strict=True)
+    sample = np.asarray(movie[tuple(slice(max(0, n - k) // 2, (n + k) // 2) for n, k in sides)])
     measure = measure_for(sample)
-    whole = slice(0, counts.shape[1]), slice(0, counts.shape[2])
     for first in range(0, counts.shape[0], 16):
-        part = np.asarray(counts[first : first + 16, whole[0], whole[1]])
-        if not np.isfinite(part).all():
-            raise InputError(
-                f"movie: there are NaN or infinite values between frames {first} and "
-                f"{first + len(part) - 1}; replace or crop them"
-            )
+        part = np.asarray(counts[first : first + 16])
+        checks.finite(f"movie, frames {first} to {first + len(part) - 1}", part)
         if measure is not squares:
             noise.refuse_hot_pixels(part, float(sample.mean()) / factor**2, first)
     return measure, sample
@@ -185,8 +176,7 @@ def learn_movie(
     if start is None:
         untrained = checkpoints.seeded(network.for_surroundings, seed, shown=shown, **given)
     else:
-        untrained = network(**given)
-        untrained.load_state_dict(before.state_dict())
+        untrained = copy.deepcopy(before)
     least = 0.0 if measure is not squares else -np.inf
 
     def whole(part: nn.Module) -> MovieDenoiser:
@@ -199,8 +189,8 @@ def learn_movie(
         "shape": list(movie.shape),
         "mean": blocks.mean,
         "surroundings": asdict(shown),
-        "movie": _digest(sample),
-        "start": "" if start is None else _digest(*(w.cpu() for w in before.state_dict().values())),
+        "movie": hashlib.sha256(np.ascontiguousarray(sample).tobytes()).hexdigest(),
+        "start": "" if start is None else checkpoints.digest(before.state_dict().values()),
     }
     result = _train(
         untrained.to(device),
@@ -253,8 +243,3 @@ def _train(
         return total / max(1.0, count)
 
     return train(network, loss, validate, settings, **options)
-
-
-def _digest(*values: Any) -> str:
-    parts = [np.ascontiguousarray(v).tobytes() for v in values]
-    return hashlib.sha256(b"".join(parts)).hexdigest()

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from insitu import InputError
 from insitu.fetch import shipped
 from insitu.files import whole
+
+N = TypeVar("N", bound=nn.Module)
 
 
 def find(name: str | Path) -> Path:
@@ -100,8 +102,7 @@ def load(path: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise InputError(f"checkpoint: {path.name} has no record of what it is; it is not ours")
     if _digest(tensors, header["record"]) != header["sha256"]:
         raise InputError(f"checkpoint: {path.name} was changed or is incomplete; get it again")
-    record: dict[str, Any] = json.loads(header["record"])
-    return tensors, record
+    return tensors, json.loads(header["record"])
 
 
 def _digest(tensors: Mapping[str, Tensor], record: str) -> str:
@@ -113,6 +114,18 @@ def _digest(tensors: Mapping[str, Tensor], record: str) -> str:
     return total.hexdigest()
 
 
+def of(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """Those of them whose names begin with `name` and a dot, by what follows it."""
+    start = f"{name}."
+    return {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
+
+
+def digest(weights: Iterable[Tensor]) -> str:
+    """sha256 of weights, one after the other."""
+    parts = [weight.cpu().contiguous().numpy().tobytes() for weight in weights]
+    return hashlib.sha256(b"".join(parts)).hexdigest()
+
+
 def fill(network: nn.Module, tensors: Mapping[str, Tensor], name: str) -> nn.Module:
     """Put weights into a network of the same architecture.
 
@@ -121,19 +134,14 @@ def fill(network: nn.Module, tensors: Mapping[str, Tensor], name: str) -> nn.Mod
     InputError
         If they belong to another one.
     """
-    own = {key: value.shape for key, value in network.state_dict().items()}
-    given = {key: value.shape for key, value in tensors.items()}
-    if own != given:
-        differing = sorted(k for k in own.keys() | given.keys() if own.get(k) != given.get(k))
-        raise InputError(
-            f"checkpoint: {name} belongs to another architecture, {len(differing)} of its tensors "
-            f"differ, such as {differing[0]}"
-        )
-    network.load_state_dict(dict(tensors))
+    try:
+        network.load_state_dict(dict(tensors))
+    except RuntimeError:  # of names and shapes, tensor by tensor
+        raise InputError(f"checkpoint: {name} belongs to another architecture") from None
     return network
 
 
-def seeded(network: Callable[..., nn.Module], seed: int, **options: Any) -> nn.Module:
+def seeded(network: Callable[..., N], seed: int, **options: Any) -> N:
     """Make a network whose first weights depend on the seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from tqdm.auto import tqdm
 
 from insitu import InputError, checks, files
@@ -165,15 +166,9 @@ def train(
                 score = validate(average)
             if not math.isfinite(score):
                 raise InputError(f"training: the validation gave {score} at step {done}")
-            seconds = time.perf_counter() - begin
-            state["history"].append(
-                {
-                    "step": done,
-                    "seconds": round(seconds, 2),
-                    "training": sum(recent) / len(recent),
-                    "validation": score,
-                }
-            )
+            row = {"step": done, "seconds": round(time.perf_counter() - begin, 2)}
+            row |= {"training": sum(recent) / len(recent), "validation": score}
+            state["history"].append(row)
             recent.clear()
             if score < state["best"]:
                 state["best"], state["best_step"] = score, done
@@ -200,7 +195,7 @@ def _autocast(network: nn.Module, wanted: bool) -> torch.autocast:
     return torch.autocast(kind, torch.bfloat16, enabled=wanted and able)
 
 
-def _optimiser(network: nn.Module, settings: Settings) -> torch.optim.Optimizer:
+def _optimiser(network: nn.Module, settings: Settings) -> Optimizer:
     checks.one_of("optimiser", settings.optimiser, ("adam", "muon"))
     if settings.optimiser == "muon":
         return Muon(network.parameters(), settings.learning_rate)
@@ -234,10 +229,7 @@ def _calibrate(average: nn.Module, loss: Callable[[nn.Module, int], Tensor]) -> 
 
 
 def _keep(
-    path: Path,
-    models: dict[str, nn.Module],
-    optimiser: torch.optim.Optimizer,
-    state: dict[str, Any],
+    path: Path, models: dict[str, nn.Module], optimiser: Optimizer, state: dict[str, Any]
 ) -> None:
     tensors = {f"{m}.{k}": v for m, model in models.items() for k, v in model.state_dict().items()}
     for index, entry in optimiser.state_dict()["state"].items():
@@ -246,26 +238,19 @@ def _keep(
 
 
 def _resume(
-    path: Path,
-    models: dict[str, nn.Module],
-    optimiser: torch.optim.Optimizer,
-    fresh: Mapping[str, Any],
+    path: Path, models: dict[str, nn.Module], optimiser: Optimizer, fresh: Mapping[str, Any]
 ) -> dict[str, Any]:
     tensors, record = checkpoints.load(path)
     state = dict(record.get("run", {}))
     if any(state.get(key) != fresh[key] for key in ("settings", "about")):
         raise InputError(f"checkpoint: {path} belongs to another run; remove it to start anew")
     for name, model in models.items():
-        start = f"{name}."
-        own = {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
-        checkpoints.fill(model, own, path.name)
+        checkpoints.fill(model, checkpoints.of(tensors, name), path.name)
     entries: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        if key.startswith("optimiser."):
-            _, index, name = key.split(".")
-            entries.setdefault(int(index), {})[name] = value
-    whole = optimiser.state_dict()
-    optimiser.load_state_dict({"state": entries, "param_groups": whole["param_groups"]})
+    for key, value in checkpoints.of(tensors, "optimiser").items():
+        index, name = key.split(".")
+        entries.setdefault(int(index), {})[name] = value
+    optimiser.load_state_dict({**optimiser.state_dict(), "state": entries})
     return state
 
 

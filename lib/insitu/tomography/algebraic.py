@@ -46,8 +46,8 @@ def sirt(A: Projector, projections: Array, iterations: int = 50) -> Array:
     >>> bool(np.linalg.norm(found - volume) < 0.2 * np.linalg.norm(volume))
     True
     """
-    rows, columns = _inverse(_row_sums(A)), _inverse(_column_sums(A))
-    u = _empty(A, projections)
+    rows, columns = (_inverse(sums) for sums in _sums(A))
+    u = np.zeros((projections.shape[1], A.size, A.size), np.float32)
     for _ in range(iterations):
         u += columns * A.T(rows * (projections - A(u)))
         np.maximum(u, 0, out=u)
@@ -55,19 +55,16 @@ def sirt(A: Projector, projections: Array, iterations: int = 50) -> Array:
 
 
 def total_variation(
-    A: Projector,
-    projections: Array,
-    strength: float,
-    iterations: int = 100,
+    A: Projector, projections: Array, strength: float, iterations: int = 100
 ) -> Array:
     """Even patches: min |A u - p|^2 / 2 + strength TV(u) with u >= 0, by primal and dual steps.
 
     The steps are scaled by the sums of rows and columns {cite}`pock2011`. Parameters and result
     are those of `sirt`.
     """
-    dual_step = _inverse(_row_sums(A))
-    step = 1 / (_column_sums(A) + 4)
-    u = _empty(A, projections)
+    rows, columns = _sums(A)
+    dual_step, step = _inverse(rows), 1 / (columns + 4)
+    u = np.zeros((projections.shape[1], A.size, A.size), np.float32)
     ahead = u.copy()
     data: NDArray[Any] = np.zeros_like(projections)
     edges: NDArray[Any] = np.zeros((2, *u.shape), np.float32)
@@ -168,17 +165,13 @@ def _smooth_courses(seen: NDArray[np.float64], measured: Array, smooth: float = 
     rough = rough.T @ rough
     gram = np.einsum("tkn,tln->tkl", seen, seen)
     right = np.einsum("tkn,tn->kt", seen, measured)
-    system = np.zeros((rank, count, rank, count))
+    system = np.einsum("tkl,tu->ktlu", gram, np.eye(count))
     for k in range(rank):
-        weight = smooth * count**3 * gram[:, k, k].mean()
-        system[k, :, k] += weight * rough
-        for other in range(rank):
-            system[k, :, other] += np.diag(gram[:, k, other])
+        system[k, :, k] += smooth * count**3 * gram[:, k, k].mean() * rough
     flat = system.reshape(rank * count, -1)
     flat += 1e-6 * np.trace(flat) / len(flat) * np.eye(len(flat))
     courses = np.linalg.solve(flat, right.ravel()).reshape(rank, count)
-    orthogonal: Array = np.linalg.qr(courses.T)[0].T.astype(np.float32)
-    return orthogonal * np.float32(count**0.5)
+    return np.linalg.qr(courses.T)[0].T.astype(np.float32) * np.float32(count**0.5)
 
 
 def _conjugate_gradients(
@@ -190,7 +183,7 @@ def _conjugate_gradients(
     """Least squares by the normal equations, from 0."""
     residual = projections.astype(np.float32)
     gradient = back(residual)
-    u, direction = np.zeros_like(gradient), gradient.copy()
+    u, direction = np.zeros_like(gradient), gradient
     size = float((gradient**2).sum())
     for _ in range(iterations):
         if size == 0:
@@ -206,18 +199,10 @@ def _conjugate_gradients(
     return u
 
 
-def _empty(A: Projector, projections: Array) -> Array:
-    return np.zeros((projections.shape[1], A.size, A.size), np.float32)
-
-
-def _row_sums(A: Projector) -> Array:
-    sums: Array = A(np.ones((1, A.size, A.size), np.float32))
-    return sums
-
-
-def _column_sums(A: Projector) -> Array:
-    sums: Array = A.T(np.ones((len(A.angles), 1, A.size), np.float32))
-    return sums
+def _sums(A: Projector) -> tuple[Array, Array]:
+    """Sums of the rows of A, (n, 1, s), and of its columns, (1, y, x)."""
+    rows = A(np.ones((1, A.size, A.size), np.float32))
+    return rows, A.T(np.ones_like(rows))
 
 
 def _inverse(sums: Array) -> Array:

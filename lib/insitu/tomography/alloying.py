@@ -20,8 +20,7 @@ def volume(intensity: Array) -> float:
 def inside(intensity: Array, *, margin: int = 1) -> NDArray[np.bool_]:
     """Voxels of the particle, `margin` of them off its surface."""
     solid = ndimage.binary_fill_holes(intensity > 0.5)
-    kept: NDArray[np.bool_] = ndimage.binary_erosion(solid, iterations=margin) if margin else solid
-    return kept
+    return ndimage.binary_erosion(solid, iterations=margin) if margin else solid
 
 
 def gold_share(intensity: Array, *, contrast: float) -> Array:
@@ -29,23 +28,19 @@ def gold_share(intensity: Array, *, contrast: float) -> Array:
     return ((intensity - 1) / np.float32(contrast - 1)).astype(np.float32)
 
 
-def segregation(intensity: Array, region: NDArray[np.bool_], *, contrast: float) -> float:
-    """Variance of the share over its mean times one minus its mean: 1 apart, 0 mixed.
-
-    Danckwerts' intensity of segregation {cite}`danckwerts1952`, in a fixed region.
-    """
-    share = gold_share(intensity, contrast=contrast)[region]
-    mean = float(share.mean())
-    if not 0 < mean < 1:
-        raise InputError(f"contrast: a mean share of {mean:.2f} is impossible; give another one")
-    return float(share.var()) / (mean * (1 - mean))
-
-
 def alloying_index(
     volumes: Array, region: NDArray[np.bool_], *, contrast: float
 ) -> NDArray[np.float64]:
-    """One minus the segregation of each volume (t, z, y, x): 0 apart, 1 mixed; (t,)."""
-    return 1 - np.array([segregation(v, region, contrast=contrast) for v in volumes])
+    """One minus the segregation of each volume (t, z, y, x) in a region: 0 apart, 1 mixed; (t,).
+
+    Danckwerts' intensity of segregation {cite}`danckwerts1952` is the variance of the share over
+    its mean times one minus its mean.
+    """
+    shares = [gold_share(v, contrast=contrast)[region] for v in volumes]
+    mean, variance = (np.array([of(s) for s in shares], float) for of in (np.mean, np.var))
+    if mean.min() <= 0 or mean.max() >= 1:
+        raise InputError(f"contrast: {contrast:g} makes shares of gold impossible; give another")
+    return 1 - variance / (mean * (1 - mean))
 
 
 def fitted_diffusivity(

@@ -60,29 +60,14 @@ def fit_members(
     """
     fits = []
     for m in range(members):
-        hold_first = m * hold_every // members
-        one = partial(
-            fit,
-            series,
-            model,
-            settings,
-            seed=seed + m,
-            hold_every=hold_every,
-            hold_first=hold_first,
-            device=device,
-            progress=progress,
-        )
+        own: Any = {"seed": seed + m, "hold_every": hold_every}
+        own["hold_first"] = m * hold_every // members
+        one = partial(fit, series, model, settings, **own, device=device, progress=progress)
         if folder is None:
             fits.append(one())
             continue
         whole, state = folder / f"member_{m}.safetensors", folder / f"member_{m}.part.safetensors"
-        run = {
-            **asdict(settings),
-            "seed": seed + m,
-            "held": [hold_every, hold_first],
-            "model": repr(model),
-            "series": series.digest(),
-        }
+        run = {**asdict(settings), **own, "model": repr(model), "series": series.digest()}
         if not (whole.is_file() and checkpoints.load(whole)[1].get("run") == run):
             tensors, record = _contents([one(checkpoint=state)])
             checkpoints.save(whole, tensors, {**record, "run": run})
@@ -91,7 +76,7 @@ def fit_members(
 
 
 def mean_and_deviation(
-    fits: Sequence[Fit], tilts: Sequence[int] | None = None, *, spread: float = 1.0
+    fits: Sequence[Fit], tilts: Sequence[int] | None = None, *, spread: float
 ) -> tuple[Array, Array]:
     """Mean volumes of an ensemble, and one standard deviation of their error, (t, z, y, x).
 
@@ -181,12 +166,8 @@ def load(path: Path, series: TiltSeries, device: torch.device | str = "cpu") -> 
     try:
         _refuse_another(series, record["series"], path.name)
         for number, entry in enumerate(record.get("mixtures") or record["fits"]):
-            start, held = f"{number}.", np.array(entry["held"], np.int64)
-            own = {
-                key.removeprefix(start): value.float()
-                for key, value in tensors.items()
-                if key.startswith(start)
-            }
+            held = np.array(entry["held"], np.int64)
+            own = {k: v.float() for k, v in checkpoints.of(tensors, f"{number}").items()}
             specimen: FreeSpecimen | Mixture
             if "mixtures" in record:
                 solid, share = own["solid"].numpy(), own["share"].numpy()
@@ -199,9 +180,7 @@ def load(path: Path, series: TiltSeries, device: torch.device | str = "cpu") -> 
                 checkpoints.fill(specimen, own, path.name)
                 specimen = specimen.to(device).eval().at_scale(float(entry["scale"]))
             fits.append(Fit(specimen, series, held, entry["history"]))
-    except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
+    except (KeyError, TypeError):
         raise InputError(f"checkpoint: {path.name} is not that of an ensemble") from None
     return fits
 

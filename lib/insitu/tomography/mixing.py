@@ -53,7 +53,10 @@ def advance(share: Tensor, solid: Tensor, amount: Tensor, *, before: float = 0.0
     Tensor
         (z, y, x); the sum of s g is kept.
     """
-    faces = [torch.minimum(*_sides(solid, axis)) for axis in range(3)]
+    faces = [
+        torch.minimum(solid.narrow(axis, 0, n - 1), solid.narrow(axis, 1, n - 1))
+        for axis, n in enumerate(solid.shape)
+    ]
     room = solid.clamp(min=1e-3)
 
     def gained(g: Tensor) -> Tensor:
@@ -61,9 +64,8 @@ def advance(share: Tensor, solid: Tensor, amount: Tensor, *, before: float = 0.0
         for axis, face in enumerate(faces):
             flux = torch.diff(g, dim=axis) * face
             pad = [0, 0] * (2 - axis)
-            change = (
-                change + functional.pad(flux, [*pad, 0, 1]) - functional.pad(flux, [*pad, 1, 0])
-            )
+            change = change + functional.pad(flux, [*pad, 0, 1])
+            change = change - functional.pad(flux, [*pad, 1, 0])
         return change / room
 
     total, done = float(amount.detach()), 0.0
@@ -86,11 +88,6 @@ def _stepped(g: Tensor, gained: Callable[[Tensor], Tensor], amount: Tensor, size
         stepped = mu * (now + unit * gained(now) - (1 - b[j - 1]) * change)
         earlier, now = now, stepped + nu * earlier + (1 - mu - nu) * g
     return now
-
-
-def _sides(values: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    length = values.shape[axis] - 1
-    return values.narrow(axis, 0, length), values.narrow(axis, 1, length)
 
 
 def shares_at(
@@ -143,9 +140,7 @@ class Mixing:
 
     def network(self, series: TiltSeries, held: NDArray[np.int64], seed: int) -> _Drawn:  # noqa: ARG002
         """Make the network that is fitted to a series."""
-        network = checkpoints.seeded(_Drawn, seed, series=series, assumed=self)
-        assert isinstance(network, _Drawn)
-        return network
+        return checkpoints.seeded(_Drawn, seed, series=series, assumed=self)
 
 
 @dataclass
@@ -227,7 +222,8 @@ class _Drawn(nn.Module):
     def first(self) -> tuple[Tensor, Tensor]:
         """Return s and g at the first tilt, (z, y, x)."""
         blocks = torch.arange(self.generator.blocks, device=self.rate.device)
-        drawn = 1 - torch.exp(-self.generator(blocks, torch.zeros(len(blocks)).to(blocks.device)))
+        start = torch.zeros(len(blocks), device=blocks.device)
+        drawn = 1 - torch.exp(-self.generator(blocks, start, start))
         solid, share = drawn.split(self.group, 1)  # from 0 to 1 both
         return solid.flatten(0, 1)[: self.together], share.flatten(0, 1)[: self.together]
 
@@ -244,12 +240,6 @@ class _Drawn(nn.Module):
     def at_scale(self, scale: float) -> Mixture:
         """The mixture, once it is fitted: the intensity drawn as 1 is `scale`."""
         solid, share = (part.cpu().numpy() for part in self.first())
-        return Mixture(
-            solid,
-            share,
-            self.moments,
-            scale * float(torch.exp(self.brightness)),
-            self.assumed.contrast,
-            float(self.diffusivity()),
-            self.assumed.offset,
-        )
+        brightness, rate = scale * float(torch.exp(self.brightness)), float(self.diffusivity())
+        contrast, offset = self.assumed.contrast, self.assumed.offset
+        return Mixture(solid, share, self.moments, brightness, contrast, rate, offset)

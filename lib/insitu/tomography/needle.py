@@ -50,9 +50,8 @@ class Needle:
         hidden = np.ones((count, len(self.angles)), bool)
         hidden[np.arange(count), self.shown] = False
         difference = (seen.transpose(1, 0, 2) - self.everything)[hidden]
-        return float(psnr.mean()), float(
-            np.linalg.norm(difference) / np.linalg.norm(self.everything[hidden])
-        )
+        held = np.linalg.norm(difference) / np.linalg.norm(self.everything[hidden])
+        return float(psnr.mean()), float(held)
 
 
 def benchmark(order: str) -> Needle:

@@ -46,35 +46,32 @@ class Phantom:
     (4, 16, 16)
     """
 
-    kind: str = "alloying rod"
-    size: int = 64
-    moments: NDArray[np.float64] | None = None  # (t,), rising; 100 by default
+    kind: str
+    size: int
+    moments: NDArray[np.float64]  # (t,), rising
     diffusivity: float = 0.008  # of gold in silver [size^2 per whole experiment]
     contrast: float = 2.42  # (79/47)^1.7
     still: bool = False  # a control: nothing changes, all moments are the middle one
 
     def __post_init__(self) -> None:
         checks.one_of("kind", self.kind, SHAPES)
-        moments = np.linspace(0, 1, 100) if self.moments is None else np.asarray(self.moments)
+        moments = np.asarray(self.moments)
         if np.any(np.diff(moments) < 0) or moments.min() < 0 or moments.max() > 1:
             raise InputError("moments: they have to rise from 0 to 1 at most")
         object.__setattr__(self, "moments", np.full_like(moments, 0.5) if self.still else moments)
 
     def volumes(self, *, fine: int = 1) -> Iterator[Array]:
         """Yield one (z, y, x) volume a moment, with `fine` voxels a pixel."""
-        assert self.moments is not None
         n = self.size * fine
         grid = _grid(n)
-        if self.kind.startswith("alloying"):
-            solid = torch.tensor(_density(_distance(self.kind, grid, 0.0), n))
-            for share in self._mixing():
-                gold = functional.interpolate(
-                    torch.tensor(share)[None, None], scale_factor=fine, mode="trilinear"
-                )[0, 0]
-                yield (solid * (1 + (self.contrast - 1) * gold)).numpy()
+        if not self.kind.startswith("alloying"):
+            yield from (_density(_distance(self.kind, grid, m), n) for m in self.moments.tolist())
             return
-        for moment in self.moments:
-            yield _density(_distance(self.kind, grid, float(moment)), n)
+        solid = torch.tensor(_density(_distance(self.kind, grid, 0.0), n))
+        for share in self._mixing():
+            gold = torch.tensor(share)[None, None]
+            gold = functional.interpolate(gold, scale_factor=fine, mode="trilinear")[0, 0]
+            yield (solid * (1 + (self.contrast - 1) * gold)).numpy()
 
     def truth(self) -> Array:
         """All moments, (t, z, y, x), each voxel the mean of eight."""
@@ -82,7 +79,6 @@ class Phantom:
 
     def _mixing(self) -> Iterator[Array]:
         """Share of gold at each moment, by `diffuse`, continued beyond the surface."""
-        assert self.moments is not None
         n = self.size
         grid = _grid(n)
         inside = _distance(self.kind, grid, 0.0) < 0
@@ -116,27 +112,24 @@ def diffuse(share: Array, inside: NDArray[np.bool_], amount: float) -> Array:
         return share
     box = ndimage.find_objects(inside.astype(np.int8))[0]
     part = share[box].astype(np.float32)
-    open_faces = []
-    for axis in range(3):
-        low, high = _neighbours(axis)
-        open_faces.append((inside[box][low] & inside[box][high]) * np.float32(amount / steps))
+    faces = []  # their two sides, and how much goes through them
+    for low, high in (
+        (np.s_[:-1], np.s_[1:]),
+        (np.s_[:, :-1], np.s_[:, 1:]),
+        (np.s_[..., :-1], np.s_[..., 1:]),
+    ):
+        is_open = inside[box][low] & inside[box][high]
+        faces.append((low, high, is_open * np.float32(amount / steps)))
     for _ in range(steps):
         change = np.zeros_like(part)
-        for axis, faces in enumerate(open_faces):
-            low, high = _neighbours(axis)
-            flux = (part[high] - part[low]) * faces
+        for low, high, share_through in faces:
+            flux = (part[high] - part[low]) * share_through
             change[low] += flux
             change[high] -= flux
         part += change
     result = share.copy()
     result[box] = part
     return result
-
-
-def _neighbours(axis: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    low, high = [slice(None)] * 3, [slice(None)] * 3
-    low[axis], high[axis] = slice(None, -1), slice(1, None)
-    return tuple(low), tuple(high)
 
 
 def _grid(n: int) -> list[Array]:
@@ -153,12 +146,14 @@ def _distance(kind: str, grid: list[Array], moment: float) -> Array:
     u = np.cos(a) * z + np.sin(a) * (np.cos(b) * x + np.sin(b) * y)
     v = -np.sin(a) * z + np.cos(a) * (np.cos(b) * x + np.sin(b) * y)
     w = -np.sin(b) * x + np.cos(b) * y
-    if kind in ("alloying rod", "alloying rod core"):
-        core = kind.endswith("core")
-        return _rod(u - 0.06 * core, v, w, 0.1 if core else 0.21, 0.155 if core else 0.24)
-    if kind in ("alloying sphere", "alloying sphere core"):
-        radius, off = (0.15, 0.04) if kind.endswith("core") else (0.28, 0.0)
-        return np.sqrt((u - off) ** 2 + v**2 + w**2) - np.float32(radius)
+    if kind == "alloying rod":
+        return _rod(u, v, w, 0.21, 0.24)
+    if kind == "alloying rod core":
+        return _rod(u - 0.06, v, w, 0.1, 0.155)
+    if kind == "alloying sphere":
+        return _rod(u, v, w, 0.0, 0.28)
+    if kind == "alloying sphere core":
+        return _rod(u - 0.04, v, w, 0.0, 0.15)
     first, last = 0.12, 0.19  # radii of a capsule that is rounding; its volume stays
     radius = first + (last - first) * moment
     start = np.pi * first**2 * 0.5 + 4 / 3 * np.pi * first**3
@@ -167,14 +162,12 @@ def _distance(kind: str, grid: list[Array], moment: float) -> Array:
 
 def _rod(u: Array, v: Array, w: Array, half: float, radius: float) -> Array:
     beyond = np.maximum(abs(u) - np.float32(half), 0)
-    distance: Array = np.sqrt(beyond**2 + v**2 + w**2) - np.float32(radius)
-    return distance
+    return np.sqrt(beyond**2 + v**2 + w**2) - np.float32(radius)
 
 
 def _density(distance: Array, n: int) -> Array:
     """1 inside, 0 outside, and between over one voxel."""
-    density: Array = np.clip(0.5 - distance * n, 0, 1).astype(np.float32)
-    return density
+    return np.clip(0.5 - distance * n, 0, 1).astype(np.float32)
 
 
 def _halved(array: Array, axes: tuple[int, ...]) -> Array:
@@ -247,11 +240,8 @@ def record(
         If there are not as many angles as moments.
     """
     angles = np.asarray(angles, dtype=float)
-    assert phantom.moments is not None
     if len(angles) != len(phantom.moments):
-        raise InputError(
-            f"angles: got {len(angles)} for {len(phantom.moments)} moments; give one a moment"
-        )
+        raise InputError(f"angles: {len(angles)} for {len(phantom.moments)} moments; give one each")
     offsets = np.zeros(len(angles)) if shifts is None else np.asarray(shifts, dtype=float)
     projections = np.empty((len(angles), phantom.size, phantom.size), np.float32)
     for k, volume in enumerate(phantom.volumes(fine=2)):

@@ -54,9 +54,8 @@ class Generator(nn.Module):
         scales = max(1, round(math.log2(size / 14)))
         self.coarse = -(-size // 2**scales)
         self.register_buffer("round", disc(size), persistent=False)
-        inputs = len(_waves(torch.zeros(1), shape.time_waves)[0])
-        inputs += len(_waves(torch.zeros(1), shape.place_waves)[0]) if self.blocks > 1 else 0
-        inputs += 2 * shape.angle
+        nowhere = torch.zeros(1)
+        inputs = self._inputs(nowhere, nowhere, nowhere).shape[1]
         self.dense = nn.Sequential(
             nn.Linear(inputs, shape.hidden),
             nn.SiLU(),
@@ -70,7 +69,16 @@ class Generator(nn.Module):
         )
         self.last = nn.Conv2d(shape.width, shape.together, 3, padding=1)
 
-    def forward(self, block: Tensor, time: Tensor, angle: Tensor | None = None) -> Tensor:
+    def _inputs(self, block: Tensor, time: Tensor, angle: Tensor) -> Tensor:
+        inputs = [_waves(time, self.shape.time_waves)]
+        if self.blocks > 1:
+            inputs.append(_waves(block / (self.blocks - 1), self.shape.place_waves))
+        if self.shape.angle:
+            radians = torch.deg2rad(angle)[:, None]
+            inputs += [torch.cos(radians), torch.sin(radians)]
+        return torch.cat(inputs, 1)
+
+    def forward(self, block: Tensor, time: Tensor, angle: Tensor) -> Tensor:
         """Draw slices.
 
         Parameters
@@ -79,26 +87,18 @@ class Generator(nn.Module):
             (n,) which slices: block b has those from b * together on.
         time : Tensor
             (n,) from 0 to 1.
-        angle : Tensor, optional
-            (n,) [degrees], for a generator that is shown it.
+        angle : Tensor
+            (n,) [degrees], which only some are shown.
 
         Returns
         -------
         Tensor
             (n, together, y, x).
         """
-        inputs = [_waves(time, self.shape.time_waves)]
-        if self.blocks > 1:
-            inputs.append(_waves(block / (self.blocks - 1), self.shape.place_waves))
-        if self.shape.angle and angle is not None:
-            radians = torch.deg2rad(angle)[:, None]
-            inputs += [torch.cos(radians), torch.sin(radians)]
-        x = self.dense(torch.cat(inputs, 1))
-        x = x.reshape(len(x), self.shape.width, self.coarse, self.coarse)
-        for number, scale in enumerate(self.scales):
-            if number:
-                x = functional.interpolate(x, scale_factor=2, mode="bilinear")
-            x = scale(x)
+        x = self.dense(self._inputs(block, time, angle))
+        x = self.scales[0](x.reshape(len(x), self.shape.width, self.coarse, self.coarse))
+        for scale in self.scales[1:]:
+            x = scale(functional.interpolate(x, scale_factor=2, mode="bilinear"))
         x = self.last(x)
         cut = (x.shape[-1] - self.size) // 2
         x = x[..., cut : cut + self.size, cut : cut + self.size]
@@ -154,7 +154,6 @@ class FreeChange:
     def network(self, series: TiltSeries, held: NDArray[np.int64], seed: int) -> FreeSpecimen:
         """Make the network that is fitted to a series of which some tilts are held back."""
         network = checkpoints.seeded(FreeSpecimen, seed, series=series, held=held, assumed=self)
-        assert isinstance(network, FreeSpecimen)
         return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
@@ -178,15 +177,12 @@ class FreeSpecimen(nn.Module):
             own = nn.Parameter(torch.zeros(1, count)) if getattr(assumed, name) else None
             self.register_parameter(name, own)
         used = np.setdiff1d(np.arange(count), held)
-        near = np.zeros((count, count), np.float32)
+        near = np.zeros((count, count))
         for number, row in zip(used, np.eye(len(used)), strict=True):
             near[:, number] = np.interp(series.moments, series.moments[used], row)
-        for name, values in (
-            ("angles", series.angles.astype(np.float32)),
-            ("moments", series.moments),
-            ("near", near),
-        ):
-            self.register_buffer(name, torch.tensor(values), persistent=False)
+        values = {"angles": series.angles, "moments": series.moments, "near": near}
+        for name, array in values.items():
+            self.register_buffer(name, torch.tensor(array).float(), persistent=False)
 
     def turn(self, used: NDArray[np.int64], seed: int, step: int) -> tuple[Tensor, Tensor]:
         """Tilts and blocks of a step: each pair once a round, in an order of the round's own."""
@@ -205,8 +201,7 @@ class FreeSpecimen(nn.Module):
 
     def drawn(self, tilt: Tensor, block: Tensor) -> Tensor:
         """Slices (n, together, y, x) of blocks at tilts, without their gains and sizes."""
-        slices: Tensor = self.generator(block, self.moments[tilt], self.angles[tilt])
-        return slices
+        return self.generator(block, self.moments[tilt], self.angles[tilt])
 
     def forward(self, tilt: Tensor, block: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Slices of blocks at tilts, the same with gains and sizes, and how they are seen."""

@@ -42,7 +42,7 @@ def project(slices: Tensor, angles: Tensor, *, shifts: Tensor | None = None) -> 
     """
     size = slices.shape[-1]
     radians = torch.deg2rad(angles.to(slices.dtype)).reshape(-1, 1, 1)
-    across = _coordinates(size, slices)
+    across = _across(size).to(slices)
     s = across.reshape(1, 1, -1)
     if shifts is not None:
         s = s - shifts.to(slices.dtype).reshape(-1, 1, 1)
@@ -55,12 +55,12 @@ def project(slices: Tensor, angles: Tensor, *, shifts: Tensor | None = None) -> 
 
 def disc(size: int) -> Tensor:
     """Return 1 inside the largest disc within a slice of `size` x `size` pixels, 0 outside."""
-    across = torch.arange(size) - (size - 1) / 2
+    across = _across(size)
     return (torch.hypot(across[:, None], across[None]) <= size / 2).float()
 
 
-def _coordinates(size: int, like: Tensor) -> Tensor:
-    return torch.arange(size, dtype=like.dtype, device=like.device) - (size - 1) / 2
+def _across(size: int) -> Tensor:
+    return torch.arange(size) - (size - 1) / 2
 
 
 class Projector:
@@ -97,20 +97,13 @@ class Projector:
 
     def __call__(self, volume: NDArray[Any]) -> NDArray[Any]:
         """Project a volume (z, y, x) at every angle: (n, z, s)."""
-        if volume.shape[1:] != (self.size, self.size):
-            raise ValueError(f"volume: expected (z, {self.size}, {self.size}), got {volume.shape}")
         slices = volume.reshape(len(volume), -1).T  # (y x, z)
         seen = (self._forward @ slices).reshape(len(self.angles), self.size, -1)
         return seen.transpose(0, 2, 1)
 
     def T(self, projections: NDArray[Any]) -> NDArray[Any]:
         """Smear projections (n, z, s) back over a volume (z, y, x)."""
-        count, depth, size = projections.shape
-        if (count, size) != (len(self.angles), self.size):
-            raise ValueError(
-                f"projections: expected ({len(self.angles)}, z, {self.size}), "
-                f"got {projections.shape}"
-            )
+        _, depth, size = projections.shape
         rays = projections.transpose(0, 2, 1).reshape(-1, depth)  # (n s, z)
         return (self._back @ rays).T.reshape(depth, size, size)
 
@@ -125,23 +118,20 @@ def _joseph(
     """(n * size, size * size) in float32; times raveled slices it gives raveled projections."""
     middle = (size - 1) / 2
     line = np.arange(size) - middle
-    entries: list[tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]] = []
+    entries: list[tuple[NDArray[Any], ...]] = []
     for number, (angle, offset) in enumerate(zip(np.deg2rad(angles), offsets, strict=True)):
         cosine, sine = np.cos(angle), np.sin(angle)
         steep = abs(cosine) >= abs(sine)  # crosses every row; otherwise every column
         s, across = np.meshgrid(line - offset, line, indexing="ij")
         place = (s - across * sine) / cosine if steep else (s - across * cosine) / sine
-        place = place + middle
+        place += middle
         low = np.floor(place).astype(np.int64)
         step = 1 / max(abs(cosine), abs(sine))
-        ray = number * size + np.broadcast_to(np.arange(size)[:, None], s.shape)
-        other = np.broadcast_to(np.arange(size)[None], s.shape)
+        ray, other = np.indices(s.shape)
         for index, weight in ((low, low + 1 - place), (low + 1, place - low)):
             inside = (index >= 0) & (index < size)
             pixel = other * size + index if steep else index * size + other
-            entries.append((weight[inside] * step, ray[inside], pixel[inside]))
+            entries.append((weight[inside] * step, number * size + ray[inside], pixel[inside]))
     weights, rays, pixels = (np.concatenate([e[k] for e in entries]) for k in range(3))
     shape = (len(angles) * size, size * size)
-    return sparse.csr_array(
-        sparse.coo_array((weights.astype(np.float32), (rays, pixels)), shape=shape)
-    )
+    return sparse.csr_array((weights.astype(np.float32), (rays, pixels)), shape=shape)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import mrcfile
 import numpy as np
@@ -38,9 +38,8 @@ class TiltSeries:
 
     def digest(self) -> str:
         """sha256 of all that was recorded."""
-        parts = [self.projections, self.angles, self.moments]
-        recorded = b"".join(np.ascontiguousarray(p).tobytes() for p in parts)
-        return hashlib.sha256(recorded).hexdigest()
+        parts = (self.projections, self.angles, self.moments)
+        return hashlib.sha256(b"".join(p.tobytes() for p in parts)).hexdigest()
 
     def slab(self, part: slice) -> TiltSeries:
         """A part of the slices along the tilt axis."""
@@ -58,8 +57,6 @@ class TiltSeries:
 
     def binned(self, factor: int) -> TiltSeries:
         """Bin `factor` x `factor` pixels, intensities kept; what is left at the edges goes."""
-        if factor == 1:
-            return self
         t, z, s = (n // f for n, f in zip(self.projections.shape, (1, factor, factor), strict=True))
         top, left = ((n % factor) // 2 for n in self.projections.shape[1:])
         kept = self.projections[:, top : top + z * factor, left : left + s * factor]
@@ -127,10 +124,7 @@ def tilt_series(
 
 def _check_shapes(p: Array, a: NDArray[np.float64], t: NDArray[np.float64]) -> None:
     if p.ndim != 3 or 0 in p.shape:
-        raise InputError(
-            f"projections: their shape is {p.shape}; three axes are needed, (t, z, x), "
-            f"and none may be empty"
-        )
+        raise InputError(f"projections: got shape {p.shape}; give three axes, (t, z, x), not empty")
     if not len(p) == len(a) == len(t):
         raise InputError(
             f"tilt series: {len(p)} projections, {len(a)} angles and {len(t)} times; "
@@ -155,7 +149,7 @@ def _check_angles(a: NDArray[np.float64]) -> None:
 def _check_intensities(p: Array) -> None:
     if p.max() <= 0:
         raise InputError("projections: nothing in them is above 0")
-    across: Array = np.diff(p, 2, axis=2) if p.shape[2] > 2 else np.zeros((1, 1, 1), np.float32)
+    across = np.diff(p, 2, axis=2) if p.shape[2] > 2 else np.zeros(1)
     noise = 1.4826 * float(np.median(np.abs(across))) / 6**0.5
     low = float(p.min())
     if low < -(8 * noise + 2e-3 * float(p.max())):
@@ -228,14 +222,13 @@ def open_tilt_series(path: str | Path, *, axis: str = "auto", angles: str = "") 
             raise InputError(f"tilt_angles: {path.name} holds its own; leave the parameter empty")
         return _open_npz(path)
     if path.suffix.lower() in _MRC:
-        data, pixel_size = _read_mrc(path)
+        with _told(path), mrcfile.open(path) as file:
+            data, pixel_size = np.array(file.data), float(file.voxel_size.x) or None
     else:
         movie = open_movie(path)
         pixel_size = movie.pixel_size
-        try:
+        with _told(path):
             data = np.asarray(movie.data)
-        except Exception as error:  # decoders raise what they like
-            raise InputError(f"{path.name} is damaged, it cannot be read ({error})") from None
     degrees, times = _angles_of(path, angles)
     return tilt_series(data, degrees, times, pixel_size=pixel_size, axis=axis)
 
@@ -257,26 +250,20 @@ def _angles_of(path: Path, given: str) -> tuple[NDArray[np.float64], NDArray[np.
     return numbers[:, 0], numbers[:, 1] if numbers.shape[1] > 1 else None
 
 
-def _read_mrc(path: Path) -> tuple[NDArray[Any], float | None]:
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
     try:
-        with mrcfile.open(path) as file:
-            return np.array(file.data), float(file.voxel_size.x) or None
+        yield
     except Exception as error:  # a broken file raises what it likes
         raise InputError(
-            f"{path.name} cannot be read as .mrc ({str(error)[:100]}); it is truncated or of "
-            f"another kind"
+            f"{path.name} cannot be read as {path.suffix} ({str(error)[:100]}); it is truncated, "
+            f"holds objects, or is of another kind"
         ) from None
 
 
 def _open_npz(path: Path) -> TiltSeries:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            found: Mapping[str, Any] = {k: archive[k] for k in archive.files}
-    except Exception as error:  # a broken archive raises what it likes
-        raise InputError(
-            f"{path.name} cannot be read as .npz ({str(error)[:100]}); it is truncated, holds "
-            f"objects, or is of another kind"
-        ) from None
+    with _told(path), np.load(path, allow_pickle=False) as archive:
+        found = {k: archive[k] for k in archive.files}
     missing = [k for k in ("projections", "angles") if k not in found]
     if missing:
         raise InputError(
@@ -315,10 +302,7 @@ def write_volumes(path: str | Path, volumes: Array, deviation: Array, series: Ti
     with whole(path) as unfinished:
         group = zarr.open_group(unfinished, mode="w")
         for name, array in (("volumes", volumes), ("deviation", deviation)):
-            stored = group.create_array(
-                name, shape=array.shape, dtype="float32", chunks=(1, *array.shape[1:])
-            )
-            stored[:] = array
+            group.create_array(name, data=array, chunks=(1, *array.shape[1:]))
         group.attrs.update(
             axes=["t", "z", "y", "x"],
             tilt_axis="z",

@@ -8,9 +8,9 @@ specimen is found or only its projections.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +21,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from insitu import InputError
+from insitu.learning import checkpoints
 from insitu.learning.training import Settings, train
 from insitu.tomography.mixing import Mixing, Mixture
 from insitu.tomography.prior import FreeChange, FreeSpecimen
 from insitu.tomography.series import TiltSeries
 
 Array = NDArray[np.float32]
-SETTINGS = Settings(
-    steps=500,
-    optimiser="muon",
-    learning_rate=1e-2,
-    warm_up=20,
-    average=0.99,
-    validate_every=100,
-    save_every=100,
-)
+SETTINGS = Settings(steps=500, optimiser="muon", learning_rate=1e-2, warm_up=20, average=0.99)
 
 
 @dataclass
@@ -86,10 +79,7 @@ def held_back(count: int, every: int, first: int) -> tuple[NDArray[np.int64], ND
     """
     held = np.arange(1 + first % every, count - 1, every) if every else np.array([], np.int64)
     if count - len(held) < 3:
-        raise InputError(
-            f"tilt series: of {count} tilts {len(held)} are held back; three or more are needed "
-            f"to fit, hold back fewer"
-        )
+        raise InputError(f"tilt series: {len(held)} of {count} tilts are held back; leave 3 to fit")
     return held, np.setdiff1d(np.arange(count), held)
 
 
@@ -189,12 +179,12 @@ def fit(
     count, _, size = series.projections.shape
     held, used = held_back(count, hold_every, hold_first)
     network = model.network(series, held, seed).to(device)
-    scale = float(series.projections[used].max()) / (size / 3) / model.brightest
+    scale, begun = float(series.projections[used].max()) / (size / 3) / model.brightest, None
     if start is not None:
         assert isinstance(start.specimen, FreeSpecimen)
-        assert isinstance(network, FreeSpecimen)
-        scale = start.specimen.scale
-        network.generator.load_state_dict(start.specimen.generator.state_dict())
+        scale, weights = start.specimen.scale, start.specimen.generator.state_dict()
+        network.generator.load_state_dict(weights)
+        begun = checkpoints.digest(weights.values())
     y = _in_blocks(torch.tensor(series.projections / scale, device=device), network.together)
     power = float((sharpened(y[used], model.sharpness) ** 2).mean())
 
@@ -214,12 +204,11 @@ def fit(
         return value
 
     judged = held if len(held) else used
-    norm = float(torch.mean(y[torch.as_tensor(judged, device=device)] ** 2))
+    norm = float((y[judged] ** 2).mean())
 
     def validate(network: Any) -> float:
-        errors = []
-        for tilt, block in network.judged(judged):
-            errors.append(float(((network(tilt, block)[2] - y[tilt, block]) ** 2).mean()))
+        shown = network.judged(judged)
+        errors = [float(((network(t, b)[2] - y[t, b]) ** 2).mean()) for t, b in shown]
         return float(np.mean(errors) / norm) ** 0.5
 
     run = {
@@ -227,7 +216,7 @@ def fit(
         "held": held.tolist(),
         "model": [type(model).__name__, asdict(model)],
         "seed": seed,
-        "start": None if start is None else _weights(start),
+        "start": begun,
     }
     result = train(
         network, loss, validate, settings, checkpoint=checkpoint, about=run, progress=progress
@@ -266,31 +255,16 @@ def stream(
         Of the newest tilt, and what is known then.
     """
     later = replace(opening, steps=40, warm_up=5, learning_rate=opening.learning_rate / 2)
-    known: Fit | None = None
-    for count in range(first, len(series.angles) + 1):
-        known = fit(
-            series.until(count),
-            model,
-            opening if known is None else later,
-            seed=seed,
-            hold_every=0,
-            start=known,
-            device=device,
-        )
+    again = partial(fit, model=model, seed=seed, hold_every=0, device=device)
+    known = again(series.until(first), settings=opening)
+    yield first - 1, known
+    for count in range(first + 1, len(series.angles) + 1):
+        known = again(series.until(count), settings=later, start=known)
         yield count - 1, known
 
 
 def _in_blocks(projections: Tensor, together: int) -> Tensor:
     """(t, z, s) as (t, blocks, together, s), the last block filled up with 0."""
     count, depth, size = projections.shape
-    blocks = -(-depth // together)
-    filled = functional.pad(projections, (0, 0, 0, blocks * together - depth))
-    return filled.reshape(count, blocks, together, size)
-
-
-def _weights(of: Fit) -> str:
-    """Digest of all weights of its generator."""
-    assert isinstance(of.specimen, FreeSpecimen)
-    state = of.specimen.generator.state_dict().values()
-    parts = [weight.cpu().contiguous().numpy().tobytes() for weight in state]
-    return hashlib.sha256(b"".join(parts)).hexdigest()
+    filled = functional.pad(projections, (0, 0, 0, -depth % together))
+    return filled.reshape(count, -1, together, size)
