@@ -1,6 +1,5 @@
 """The command line: names, values and files are checked before anything runs."""
 
-import contextlib
 import json
 import re
 import shlex
@@ -176,7 +175,13 @@ def test_two_runs_do_not_write_into_one_folder(small_book, tmp_path):
 def test_results_of_another_run_are_not_taken_for_ones_own(small_book, tmp_path, monkeypatch):
     """A run that finds the record of another one says so and leaves no notebook."""
     out = tmp_path / "out"
-    monkeypatch.setattr(runs, "_named", lambda run: contextlib.nullcontext())  # noqa: ARG005
+    execute = papermill.execute_notebook
+
+    def meanwhile(*args, **options):
+        execute(*args, **options)
+        (out / "run.json").write_text('{"run": "of another"}')
+
+    monkeypatch.setattr(papermill, "execute_notebook", meanwhile)
     with pytest.raises(InputError, match="another run has written into"):
         runs.run_chapter(small_book / "01-good.ipynb", {"output_dir": str(out)})
     assert not (out / "01-good.ipynb").exists()
