@@ -159,6 +159,7 @@ def test_several_chapters_get_a_folder_each(both_run):
     assert sorted(p.name for p in out.iterdir()) == ["01-good", "02-broken"]
 
 
+@pytest.mark.slow
 def test_a_notebook_stands_beside_its_own_results_alone(both_run, tmp_path):
     """Plain papermill takes away what an earlier `insitu run` left, results and notebook."""
     notebooks, earlier, _, _ = both_run
@@ -173,6 +174,7 @@ def test_a_notebook_stands_beside_its_own_results_alone(both_run, tmp_path):
     assert json.loads((out / "results.json").read_text()) == {"size": 3.0}
 
 
+@pytest.mark.slow
 def test_two_runs_do_not_write_into_one_folder(small_book, tmp_path):
     out = tmp_path / "out"
     holder = (
