@@ -1,11 +1,9 @@
 """Every chapter runs: small, and on the reader's own data where it takes any; chapter 2 whole."""
 
-import contextlib
 import json
 import os
 import subprocess
 import sys
-from functools import cache
 
 import matplotlib.pyplot as plt
 import nbformat
@@ -61,60 +59,16 @@ def own_series(folder):
     return {"tilt_series": str(folder / "own.npz"), "tilt_contrast": 2.42}
 
 
-OWN = {"04": own_image, "05": own_movie, "07": own_pair, "10": own_series}
-
-
-@pytest.fixture(scope="module")
-def small_run(tmp_path_factory):
-    """From a chapter's number to its folder and record.
-
-    It is run once, with the smoke preset and with files of one's own where these come in
-    addition to what the page does without: what it does without them, every run of `insitu
-    refresh` shows.
-    """
-
-    @cache
-    def run(number):
-        folder, path = tmp_path_factory.mktemp(number), BY_NUMBER[number]
-        values = runs.chapter_values(path, "smoke") | {"output_dir": str(folder / "out")}
-        with contextlib.chdir(folder):
-            values |= OWN.get(number, lambda _: {})(folder)
-            return folder, runs.run_chapter(path, values, progress=False)
-
-    return run
-
-
-@pytest.mark.parametrize("number", BY_NUMBER)
-class TestSmallRun:
-    def test_writes_its_results(self, small_run, number):
-        folder, record = small_run(number)
-        results = json.loads((folder / "out" / "results.json").read_text())
-        assert results
-        assert all(isinstance(v, float) for v in results.values())
-        assert record["chapter"] == BY_NUMBER[number].stem
-        assert record["peak_memory_mb"] < 1500
-
-    def test_glues_what_the_text_uses(self, small_run, number):
-        folder, _ = small_run(number)
-        text = BY_NUMBER[number].read_text()
-        results = json.loads((folder / "out" / "results.json").read_text())
-        used = {part.split(":")[0].split("`")[0] for part in text.split("{glue:text}`")[1:]}
-        assert used
-        assert used <= set(results)
-
-
-def test_own_image_and_own_training(small_run):
-    """A reader's image is denoised, and a network is trained."""
-    folder, _ = small_run("04")
+def own_image_is_denoised(folder):
+    """And a network is trained."""
     denoised = tifffile.imread(folder / "out" / "own" / "denoised.tif")
     assert denoised.shape == (61, 75)
     assert denoised.dtype == np.float32
     assert (folder / "out" / "pt_ceo2.safetensors").is_file()
 
 
-def test_own_movie_is_denoised(small_run):
-    """A reader's movie goes through the network that it trains."""
-    folder, _ = small_run("05")
+def own_movie_is_denoised(folder):
+    """By the network that it trains."""
     own = folder / "out" / "own"
     denoised = tifffile.imread(own / "denoised.tif")
     assert denoised.shape == (14, 37, 53)
@@ -127,8 +81,7 @@ def test_own_movie_is_denoised(small_run):
     assert not (own / "deviation.tif").exists()  # too few frames to tell
 
 
-def test_own_pair_is_judged(small_run):
-    folder, _ = small_run("07")
+def own_pair_is_judged(folder):
     yours = folder / "out" / "own"
     lines = (yours / "candidates.csv").read_text().splitlines()
     assert lines[0] == "y_angstrom,x_angstrom,electrons,expected_without,log_ratio_nat"
@@ -137,11 +90,42 @@ def test_own_pair_is_judged(small_run):
     assert {line["verdict"] for line in card} <= {"pass", "fail", "unknown"}
 
 
-def test_own_tilt_series_gives_volumes(small_run):
-    folder, _ = small_run("10")
+def own_series_gives_volumes(folder):
     group = zarr.open_group(folder / "out" / "own" / "volumes.zarr", mode="r")
     assert group["volumes"].shape == group["deviation"].shape == (12, 20, 20, 20)
     assert (folder / "out" / "own" / "report.html").stat().st_size > 1000
+
+
+# what a reader gives to a chapter, and what comes of it
+OWN = {
+    "04": (own_image, own_image_is_denoised),
+    "05": (own_movie, own_movie_is_denoised),
+    "07": (own_pair, own_pair_is_judged),
+    "10": (own_series, own_series_gives_volumes),
+}
+
+
+@pytest.mark.parametrize("number", BY_NUMBER)
+def test_a_small_run_on_ones_own_data(tmp_path, number):
+    """With the smoke preset, and files of one's own in addition to what the page does anyway.
+
+    What it does without them, every run of `insitu refresh` shows.
+    """
+    path = BY_NUMBER[number]
+    give, look = OWN.get(number, (lambda _: {}, lambda _: None))
+    values = runs.chapter_values(path, "smoke") | give(tmp_path)
+    values |= {"output_dir": str(tmp_path / "out")}
+    record = runs.run_chapter(path, values, progress=False)
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert all(isinstance(v, float) for v in results.values())
+    assert record["chapter"] == path.stem
+    assert record["peak_memory_mb"] < 1500
+    glued = {
+        part.split(":")[0].split("`")[0] for part in path.read_text().split("{glue:text}`")[1:]
+    }
+    assert glued
+    assert glued <= set(results)
+    look(tmp_path)
 
 
 def test_nbval_strict_on_chapter_2(tmp_path, real_movie):
