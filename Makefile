@@ -9,7 +9,7 @@ CHAPTER ?= all
 ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export MPLBACKEND := agg
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 # Without a GPU torch comes from its own index of CPU builds, if that can be reached: PyPI has
 # CUDA builds for Linux alone, with gigabytes of toolkits.
 CPU_TORCH := nvidia-smi >/dev/null 2>&1 || [ "$$(uname)" = Darwin ] || $(BIN)/pip install -qq \

@@ -41,7 +41,7 @@ def test_declarations_are_read():
     declared = parameters.parse_parameters(CELL)
     assert list(declared) == ["dose", "frames", "movie", "train", "output_dir", "device", "seed"]
     dose = declared["dose"]
-    assert (dose.type, dose.default, dose.low, dose.high) == ("float", 8.0, 0.01, 1e4)
+    assert (dose.type, dose.default, dose.span) == ("float", 8.0, (0.01, 1e4))
     assert declared["frames"].help == "how many; 0 takes all"
     assert declared["frames"].allowed == "0 to 500"
     assert declared["device"].choices == ("auto", "cpu", "cuda")

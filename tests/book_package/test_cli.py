@@ -1,9 +1,11 @@
 """The command line: names, values and files are checked before anything runs."""
 
 import contextlib
+import io
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 
@@ -11,7 +13,7 @@ import nbformat
 import papermill
 import pytest
 
-from insitu import InputError, own
+from insitu import InputError, files, own
 from insitu.book import cli, contents, doctor, runs
 
 
@@ -22,10 +24,9 @@ def call(*words):
     return caught.value.code
 
 
-@pytest.fixture
-def small_book(tmp_path, monkeypatch):
-    """A book of two tiny chapters."""
-    folder = tmp_path / "book" / "notebooks"
+def make_book(book):
+    """A book of two tiny chapters; returns its folder of notebooks."""
+    folder = book / "notebooks"
     (folder / "presets").mkdir(parents=True)
     (folder / "presets" / "smoke.yml").write_text("01-good:\n  size: 2\n")
     code = nbformat.v4.new_code_cell
@@ -53,8 +54,29 @@ def small_book(tmp_path, monkeypatch):
         nbformat.write(notebook, folder / f"{name}.ipynb")
     lines = [f"      - file: notebooks/{p.stem}\n" for p in sorted(folder.glob("*.ipynb"))]
     (folder.parent / "_toc.yml").write_text("  - caption: A part\n    chapters:\n" + "".join(lines))
-    monkeypatch.setattr(contents, "ROOT", folder.parent)
     return folder
+
+
+@pytest.fixture
+def small_book(tmp_path, monkeypatch):
+    monkeypatch.setattr(contents, "ROOT", tmp_path / "book")
+    return make_book(tmp_path / "book")
+
+
+@pytest.fixture(scope="module")
+def both_run(tmp_path_factory):
+    """What `insitu run all` leaves and says: its folder of notebooks, of results, out and err."""
+    folder = tmp_path_factory.mktemp("both")
+    out, said, complained = folder / "out", io.StringIO(), io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(said),
+        contextlib.redirect_stderr(complained),
+    ):
+        patch.setattr(contents, "ROOT", folder / "book")
+        notebooks = make_book(folder / "book")
+        assert call("run", "all", "-p", "size", "7", "-p", f"output_dir={out}") == 1
+    return notebooks, out, said.getvalue(), complained.getvalue()
 
 
 @pytest.mark.usefixtures("small_book")
@@ -111,43 +133,39 @@ def test_one_file_serves_every_chapter(small_book, tmp_path):
         runs.chapter_values(small_book / "01-good.ipynb", None, [str(values)])
 
 
-def test_run_writes_results_and_a_table(small_book, tmp_path, capsys):
-    out = tmp_path / "out"
-    cli.group(["run", "01", "-p", "size", "7", "-p", "output_dir", str(out)], standalone_mode=False)
-    assert json.loads((out / "results.json").read_text()) == {"size": 7.0}
-    table = capsys.readouterr().out.splitlines()
+def test_run_writes_results_and_a_table(both_run):
+    notebooks, out, said, _ = both_run
+    mine = out / "01-good"
+    assert json.loads((mine / "results.json").read_text()) == {"size": 7.0}
+    table = said.splitlines()
     assert table[0].split() == ["chapter", "seconds", "peak", "MB", "device", "result"]
     assert table[1].startswith("01-good")
-    assert sorted(p.name for p in out.iterdir()) == ["01-good.ipynb", "results.json", "run.json"]
-    assert nbformat.read(small_book / "01-good.ipynb", as_version=4).cells[3].outputs == []
-
-
-@pytest.mark.usefixtures("small_book")
-def test_a_chapter_that_fails(tmp_path, capsys):
-    out = tmp_path / "out"
-    assert call("run", "02", "-p", "output_dir", str(out)) == 1
-    caught = capsys.readouterr()
-    assert "failed with RuntimeError: a bug" in caught.err
-    assert [p.name for p in out.iterdir()] == ["02-broken.failed.ipynb"]
-    assert "02-broken" in caught.out
-
-
-@pytest.mark.usefixtures("small_book")
-def test_several_chapters_get_a_folder_each(tmp_path):
-    out = tmp_path / "out"
-    assert call("run", "all", "-p", f"output_dir={out}") == 1
-    assert sorted(p.name for p in out.iterdir()) == ["01-good", "02-broken"]
-    assert (out / "01-good" / "results.json").is_file()
-
-
-def test_a_notebook_stands_beside_its_own_results_alone(small_book, tmp_path):
-    """Plain papermill takes away what an earlier `insitu run` left, results and notebook."""
-    out = tmp_path / "out"
-    record = runs.run_chapter(small_book / "01-good.ipynb", {"output_dir": str(out)})
+    assert sorted(p.name for p in mine.iterdir()) == ["01-good.ipynb", "results.json", "run.json"]
+    assert nbformat.read(notebooks / "01-good.ipynb", as_version=4).cells[3].outputs == []
+    record = json.loads((mine / "run.json").read_text())
     assert record["peak_tree_mb"] >= record["peak_memory_mb"] > 10
-    assert json.loads((out / "run.json").read_text())["run"] == record["run"] != ""
+    assert record["run"] != ""
+
+
+def test_a_chapter_that_fails(both_run):
+    _, out, said, complained = both_run
+    assert "failed with RuntimeError: a bug" in complained
+    assert [p.name for p in (out / "02-broken").iterdir()] == ["02-broken.failed.ipynb"]
+    assert "02-broken" in said
+
+
+def test_several_chapters_get_a_folder_each(both_run):
+    _, out, _, _ = both_run
+    assert sorted(p.name for p in out.iterdir()) == ["01-good", "02-broken"]
+
+
+@pytest.mark.slow
+def test_a_notebook_stands_beside_its_own_results_alone(both_run, tmp_path):
+    """Plain papermill takes away what an earlier `insitu run` left, results and notebook."""
+    notebooks, earlier, _, _ = both_run
+    out = shutil.copytree(earlier / "01-good", tmp_path / "out")
     papermill.execute_notebook(
-        small_book / "01-good.ipynb",
+        notebooks / "01-good.ipynb",
         tmp_path / "mine.ipynb",
         {"size": 3, "output_dir": str(out)},
         progress_bar=False,
@@ -156,6 +174,7 @@ def test_a_notebook_stands_beside_its_own_results_alone(small_book, tmp_path):
     assert json.loads((out / "results.json").read_text()) == {"size": 3.0}
 
 
+@pytest.mark.slow
 def test_two_runs_do_not_write_into_one_folder(small_book, tmp_path):
     out = tmp_path / "out"
     holder = (
@@ -170,13 +189,21 @@ def test_two_runs_do_not_write_into_one_folder(small_book, tmp_path):
             runs.run_chapter(small_book / "01-good.ipynb", {"output_dir": str(out)})
         other.stdin.close()
     assert not out.exists()
-    runs.run_chapter(small_book / "01-good.ipynb", {"output_dir": str(out)})
+    results = files.ResultsFolder(out)
+    results.lock()  # since the other one has ended
+    results.unlock()
 
 
 def test_results_of_another_run_are_not_taken_for_ones_own(small_book, tmp_path, monkeypatch):
     """A run that finds the record of another one says so and leaves no notebook."""
     out = tmp_path / "out"
-    monkeypatch.setattr(runs, "_named", lambda run: contextlib.nullcontext())  # noqa: ARG005
+
+    def meanwhile(source, executed, **_):
+        shutil.copy(source, executed)
+        out.mkdir()
+        (out / "run.json").write_text('{"run": "of another"}')
+
+    monkeypatch.setattr(papermill, "execute_notebook", meanwhile)
     with pytest.raises(InputError, match="another run has written into"):
         runs.run_chapter(small_book / "01-good.ipynb", {"output_dir": str(out)})
     assert not (out / "01-good.ipynb").exists()

@@ -1,4 +1,6 @@
+from copy import copy
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,11 +10,12 @@ from insitu import InputError, fetch
 from insitu.counting.categorical import Categorical
 from insitu.denoise import examples, learn
 from insitu.denoise.examples import Batches, LongExposure, draw_pool
+from insitu.denoise.networks import BiasFreeCNN
 from insitu.denoise.saved import load_denoiser
 from insitu.simulate.bank import PARTS, Bank
 
 SMALL = {"channels": 4, "levels": 1, "fold": 2, "windows": [16]}
-SHORT = replace(learn.SETTINGS, steps=4, validate_every=2, save_every=1)
+SHORT = replace(learn.SETTINGS, steps=4, validate_every=2, save_every=1, bfloat16=False)
 
 
 @pytest.fixture(scope="module")
@@ -30,11 +33,21 @@ def detector():
     return Categorical.load(fetch.shipped("detector.json"))
 
 
+@pytest.fixture
+def few_images(monkeypatch):
+    """Eight images where a training draws hundreds."""
+
+    def draw(bank, part, _, **options):
+        return draw_pool(bank, part, 8, **options)
+
+    monkeypatch.setattr(learn, "draw_pool", draw)
+
+
 def test_images_of_a_part_are_of_its_structures(bank):
     for part in ("train", "validation", "test"):
-        drawn = draw_pool(bank, part, 40, size=16, conditions=learn.CONDITIONS)
+        drawn = draw_pool(bank, part, 16, size=16, conditions=learn.CONDITIONS)
         assert {PARTS[n % 10] for n in drawn.structure.tolist()} == {part}
-        assert drawn.clean.shape == (40, 16, 16)
+        assert drawn.clean.shape == (16, 16, 16)
         assert drawn.pixel_size.min() >= 0.13
         assert drawn.pixel_size.max() <= 0.26
         assert torch.isfinite(drawn.clean).all()
@@ -78,6 +91,7 @@ def test_losses_are_least_near_the_truth(pool, loss):
     assert right < loss(0.9 * batch.expected, batch)
 
 
+@pytest.mark.usefixtures("few_images")
 def test_killed_and_resumed_gives_the_same_bits(bank, pool, tmp_path, monkeypatch):
     options = {
         "pool": pool._replace(clean=pool.clean.repeat(1, 4, 4)),
@@ -108,16 +122,17 @@ def test_killed_and_resumed_gives_the_same_bits(bank, pool, tmp_path, monkeypatc
     np.testing.assert_allclose(denoiser(counts, 0.1), made(counts, 0.1), rtol=5e-3, atol=5e-3)
 
 
-def test_the_first_network_learns_too(bank, detector):
+@pytest.mark.usefixtures("few_images")
+def test_the_first_network_learns_too(bank, detector, monkeypatch):
+    monkeypatch.setattr(learn, "BiasFreeCNN", partial(BiasFreeCNN, channels=8, layers=4))
     settings = replace(learn.BF_CNN_SETTINGS, steps=2, validate_every=2)
     denoiser, result = learn.learn_bf_cnn(bank, detector, settings, images=8)
     assert len(result.history) == 1
     assert not denoiser.binned
 
 
-def test_a_bank_without_the_part_is_refused(tmp_path):
-    from insitu.simulate.bank import make_bank
-
-    tiny = Bank(make_bank(tmp_path / "tiny.zarr", 1))
+def test_a_bank_without_the_part_is_refused(bank):
+    tiny = copy(bank)
+    tiny.recipes = bank.recipes[:1]
     with pytest.raises(InputError, match="none is for validation"):
         draw_pool(tiny, "validation", 8)

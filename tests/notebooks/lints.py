@@ -49,7 +49,7 @@ def declarations(path, notebook):
     for parameter in declared.values():
         parameter.check(parameter.default)
         if parameter.type in ("int", "float"):
-            assert parameter.low is not None, f"{parameter.name}: no range"
+            assert parameter.span, f"{parameter.name}: no range"
     read = papermill.inspect_notebook(str(path))
     assert list(read) == list(declared), "papermill reads others"
     for name, parameter in declared.items():

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import ast
 import html
 import math
 import os
@@ -52,19 +51,16 @@ def start(name: str, namespace: dict[str, Any]) -> Page:
         that another run is writing into.
     """
     history = [str(cell) for cell in namespace.get("In", [])]
-    source = next((c for c in reversed(history) if "output_dir: str" in c), "")
-    declared = (
-        parse_parameters(source)
-        if source
-        else declared_in(contents.ROOT / "notebooks" / f"{name}.ipynb")
-    )
+    cells = [cell for cell in history if "output_dir: str" in cell]
+    if cells:
+        declared = parse_parameters(cells[-1])
+    else:
+        declared = declared_in(contents.ROOT / "notebooks" / f"{name}.ipynb")
     if any(key not in namespace for key in declared):
         raise InputError("run the parameters cell first, it is the second cell of the page")
-    for source in history:
-        if source.startswith("# Parameters"):  # the cell that papermill puts in
-            assigned = [n for n in ast.parse(source).body if isinstance(n, ast.Assign)]
-            names = [t.id for n in assigned for t in n.targets if isinstance(t, ast.Name)]
-            check_names(dict.fromkeys(names), declared)
+    for cell in history:
+        if cell.startswith("# Parameters"):  # the cell that papermill puts in
+            check_names(re.findall(r"^(\w+) = ", cell, re.MULTILINE), declared)
     values = {key: p.check(namespace[key]) for key, p in declared.items()}
     namespace.update(values)
     figures.style()
@@ -121,14 +117,20 @@ class Page:
             "incomplete": self.incomplete or "; ".join(fetch.not_to_be_had()),
         }
         notebook = self.folder / f"{self.name}.ipynb"
-        if freshness.run_of(notebook) not in ("", run["run"]):
+        if freshness.was_run(notebook):
             files.remove(notebook)
         files.remove(self.folder / "run.json")  # whole results have a run.json beside them
         self.results.write_json("results.json", numbers)
         self.results.write_json("run.json", run)
         self.results.unlock()
         for key, value in numbers.items():
-            glue(key, value)
+            # for `{glue:text}` in the text of the page
+            prefix = "application/papermill.record/"
+            display(
+                {f"{prefix}text/plain": repr(value)},
+                raw=True,
+                metadata={"scrapbook": {"name": key, "mime_prefix": prefix}},
+            )
         rows = "".join(
             f"<tr><td><code>{html.escape(k)}</code></td><td>{v:.6g}</td></tr>"
             for k, v in numbers.items()
@@ -136,27 +138,13 @@ class Page:
         display(HTML(f'<table class="insitu-results"><tbody>{rows}</tbody></table>'))
 
 
-def glue(name: str, value: float | str) -> None:
-    """Keep a value under a name, for `{glue:text}` in the text of the page."""
-    text = value if isinstance(value, str) else repr(float(value))
-    prefix = "application/papermill.record/"
-    display(
-        {prefix + "text/plain": text},
-        raw=True,
-        metadata={"scrapbook": {"name": name, "mime_prefix": prefix}},
-    )
-
-
 def peak_memory() -> int:
     """Largest memory that this process has held [bytes]."""
     status = Path("/proc/self/status")
-    if status.exists():
-        found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
-        if found:
-            return int(found[1]) * 1024
-    info: Any = psutil.Process().memory_info()
-    if hasattr(info, "peak_wset"):  # Windows
-        return int(info.peak_wset)
+    if status.exists() and (found := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):
+        return int(found[1]) * 1024
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -172,9 +160,8 @@ def device_name(device: torch.device) -> str:
     """The device in words."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return (
-        f"CPU, {len(os.sched_getaffinity(0)) if sys.platform == 'linux' else os.cpu_count()} cores"
-    )
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
+    return f"CPU, {cores} cores"
 
 
 def _card(name: str, declared: Mapping[str, Parameter], values: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -57,75 +57,39 @@ def group() -> None:
     """
 
 
-def _options(*names: str, output: str) -> Callable[[Any], Any]:
-    """Options of the commands for one's own files."""
-    known = {
-        "output": click.option(
-            "--output",
-            default=output,
-            show_default=True,
-            metavar="DIR",
-            help="Folder that the results go into.",
-        ),
-        "pixel_size": click.option(
-            "--pixel-size",
-            default=0.0,
-            metavar="A",
-            help="Pixel size in angstrom, where the file does not tell it.",
-        ),
-        "frame_time": click.option(
-            "--frame-time",
-            default=0.0,
-            metavar="S",
-            help="Time of a frame in seconds, where the file does not tell it.",
-        ),
-        "frames": click.option(
-            "--frames", default="", metavar="FIRST:LAST", help="Part of the movie in time."
-        ),
-        "crop": click.option(
-            "--crop", default="", metavar="Y0:Y1,X0:X1", help="Part of the frames in pixels."
-        ),
-        "device": click.option(
-            "--device", default="auto", show_default=True, help="auto, cpu or cuda."
-        ),
-        "seed": click.option(
-            "--seed", default=0, show_default=True, help="Of every random number."
-        ),
-    }
-
-    def decorate(command: Any) -> Any:
-        for name in reversed(("output", *names, "device", "seed")):
-            command = known[name](command)
-        return command
-
-    return decorate
+_MOVIE = [
+    click.Option(["--pixel-size"], default=0.0, metavar="ANGSTROM", help="If the file tells none."),
+    click.Option(["--frame-time"], default=0.0, metavar="SECONDS", help="If the file tells none."),
+    click.Option(["--frames"], default="", metavar="FIRST:LAST", help="Part in time."),
+    click.Option(["--crop"], default="", metavar="Y0:Y1,X0:X1", help="Part in pixels."),
+]
+_RUN = [
+    click.Option(["--output"], metavar="DIR", help="Of results; _results/COMMAND by default."),
+    click.Option(["--device"], default="auto", show_default=True, help="auto, cpu or cuda."),
+    click.Option(["--seed"], default=0, show_default=True, help="Of every random number."),
+]
 
 
-_MOVIE = ("pixel_size", "frame_time", "frames", "crop")
-
-
-@group.command()
+@group.command(params=[*_MOVIE, *_RUN])
 @click.argument("file")
 @click.option("--with-simulation", is_flag=True, help="By the shipped network, not trained on it.")
 @click.option("--steps", default=300, show_default=True, help="Of training on the movie.")
-@_options(*_MOVIE, output="_results/denoise")
-def denoise(file: str, output: str, **options: Any) -> None:
+def denoise(file: str, **options: Any) -> None:
     """Denoise FILE, a movie of counts, by a network trained on it alone."""
-    _do("denoise", file, output, **options)
+    _do("denoise", file, **options)
 
 
-@group.command()
+@group.command(params=[*_MOVIE, *_RUN])
 @click.argument("raw")
 @click.argument("denoised")
 @click.option("--evidence", default="", metavar="FILE", help="Independent frames of the same.")
 @click.option("--vacuum", default="", metavar="Y0:Y1,X0:X1", help="A box without specimen.")
-@_options(*_MOVIE, output="_results/judge")
-def judge(raw: str, denoised: str, output: str, **options: Any) -> None:
+def judge(raw: str, denoised: str, **options: Any) -> None:
     """Judge DENOISED, by whatever program, by the counts of RAW."""
-    _do("judge", raw, denoised, output, **options)
+    _do("judge", raw, denoised, **options)
 
 
-@group.command()
+@group.command(params=[*_RUN])
 @click.argument("series")
 @click.option("--angles", default="", metavar="FILE", help="Tilt angles, and times behind them.")
 @click.option("--axis", default="auto", show_default=True, help="Along what the tilt axis runs.")
@@ -143,16 +107,15 @@ def judge(raw: str, denoised: str, output: str, **options: Any) -> None:
 @click.option(
     "--waves", default=1.0, show_default=True, help="Highest frequency in time, periods a series."
 )
-@_options(output="_results/reconstruct")
-def reconstruct(series: str, output: str, **options: Any) -> None:
+def reconstruct(series: str, **options: Any) -> None:
     """Reconstruct a volume for every moment of SERIES, a tilt series."""
-    _do("reconstruct", series, output, **options)
+    _do("reconstruct", series, **options)
 
 
-def _do(task: str, *files: str, **options: Any) -> None:
-    """Do what `insitu.own` does to files of one's own; the last one is the folder of results."""
-    getattr(import_module("insitu.own"), task)(*files, **options)
-    output = files[-1]
+def _do(task: str, *files: str, output: str | None, **options: Any) -> None:
+    """Do what `insitu.own` does to files of one's own."""
+    output = output or f"_results/{task}"
+    getattr(import_module("insitu.own"), task)(*files, output, **options)
     click.echo(f"results are in {output}; {Path(output) / 'report.html'} shows them")
 
 
@@ -203,9 +166,11 @@ def refresh(check: bool) -> None:
         for path in stale:
             click.echo(f"stale: {path.stem} (run `insitu refresh`)")
         raise SystemExit(1 if stale else 0)
-    for path in stale:
-        from insitu.book import runs
+    from insitu.book import runs
 
+    if sys.platform == "linux":  # on two cores, on which the cost of every page is measured
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
+    for path in stale:
         click.echo(f"running {path.stem}")
         changed = runs.refresh_page(path)
         click.echo(f"   {len(changed)} of its figures changed" if changed else "   same figures")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -18,9 +16,9 @@ import torch
 
 from insitu import fetch
 from insitu.book import contents, runs
-from insitu.book.chapter import versions
+from insitu.book.chapter import device_name, versions
 
-_PACKAGES = ("jupyter-book", "jupyterlab", "papermill", "hyperspy", "abtem")
+_PACKAGES = ("jupyterlab", "papermill", "hyperspy", "abtem")
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
@@ -28,11 +26,12 @@ def examine() -> Iterator[str]:
     """Look at this machine, try a small chapter, and tell of every chapter whether it will run."""
     available, total = memory_available()
     disk = shutil.disk_usage(contents.ROOT)
-    cores = len(psutil.Process().cpu_affinity()) if sys.platform == "linux" else os.cpu_count()
-    yield "packages    " + ", ".join(f"{k} {v}" for k, v in _versions().items())
+    packages = versions() | {name: metadata.version(name) for name in _PACKAGES}
+    yield "packages    " + ", ".join(f"{k} {v}" for k, v in packages.items())
     speed = runs.processor_speed()
     threads = torch.get_num_threads()
-    yield f"processor   {cores} cores; torch uses {threads} of them; two do {speed:.0f} Gflop/s"
+    cores = device_name(torch.device("cpu"))
+    yield f"processor   {cores}; torch uses {threads} of them; two do {speed:.0f} Gflop/s"
     yield f"memory      {available / 1e9:.1f} of {total / 1e9:.1f} GB are free"
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none; not needed"
     yield f"GPU         {gpu}"
@@ -69,8 +68,8 @@ def outlook(stamp: Mapping[str, Any], memory: float, disk: float, speed: float) 
     """
     if not stamp:
         return "not run yet, so its cost is not known"
-    megabytes = stamp.get("peak_tree_mb", stamp["peak_memory_mb"])
-    seconds = stamp["seconds"] * stamp.get("gflops", speed) / speed
+    megabytes = stamp["peak_tree_mb"]
+    seconds = stamp["seconds"] * stamp["gflops"] / speed
     need = f"needs {megabytes} MB and about {seconds:.0f} s"
     if megabytes * 1e6 > memory:
         return f"will not run: {need}; close other programs"
@@ -103,13 +102,3 @@ def _limits(cgroups: Path, own: Path) -> Iterator[tuple[int, int]]:
         text = (folder / most).read_text().strip() if (folder / most).is_file() else "max"
         if text.isdigit():
             yield int(text), int((folder / now).read_text())
-
-
-def _versions() -> dict[str, str]:
-    found = versions()
-    for name in _PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found

@@ -22,8 +22,9 @@ from matplotlib.figure import Figure
 from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
+from skimage.util import montage
 
-from insitu.book.png import few_colours, few_greys, whole_png
+from insitu.book.png import few_colours, whole_png
 
 # Okabe and Ito's colours, which people with colour blindness can tell apart
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -43,6 +44,7 @@ STYLE: Any = {
 }
 # dots an inch and grey levels, best first: noise takes many bytes, and hides that it got fewer
 _QUALITIES = ((150, 64), (120, 40), (100, 32))
+_NUMBERS = (int, float, np.number)
 _MOST_BYTES = 110_000  # of a picture; all of a page's keep below 1.2 MB
 
 
@@ -116,9 +118,9 @@ def panels(
         drawn = axis.imshow(image, vmin=low, vmax=high, cmap="gray")
         axis.set_title(title, fontsize=10)
         scale_bar(axis, pixel_size)
-    everything = np.concatenate([a.ravel() for a in arrays.values()])
-    beyond = (bool(everything.min() < low), bool(everything.max() > high))
-    extend = {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}[beyond]
+    below = any(image.min() < low for image in arrays.values())
+    above = any(image.max() > high for image in arrays.values())
+    extend = ("neither", "min", "max", "both")[below + 2 * above]
     figure.colorbar(drawn, ax=axes, label=label, extend=extend, shrink=0.9, pad=0.02)
     return figure
 
@@ -150,41 +152,32 @@ def table(rows: Sequence[Mapping[str, Any]], *, digits: int = 4, caption: str = 
     caption : str
         What stands in the table.
     """
-    written = [{str(k): _written(v, digits) for k, v in row.items()} for row in rows]
-    heads = list(written[0]) if written else []
-    cells = [heads, *([row[head] for head in heads] for row in written)]
-    right = [all(_is_number(row[key]) for row in rows) for key in (rows[0] if rows else {})]
-    wide = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    pad = [str.rjust if r else str.ljust for r in right]
-    plain = [
-        "  ".join(p(t, n) for p, t, n in zip(pad, row, wide, strict=True)).rstrip() for row in cells
-    ]
-    lines = [
-        "<tr>" + "".join(_cell(tag, *pair) for pair in zip(row, right, strict=True)) + "</tr>"
-        for tag, row in zip(["th", *["td"] * len(written)], cells, strict=True)
-    ]
+    columns: list[list[str]] = []  # as text
+    marked: list[list[str]] = []  # as HTML
+    for head in rows[0] if rows else ():
+        values = [row[head] for row in rows]
+        texts = [str(head), *(_written(value, digits) for value in values)]
+        number = all(isinstance(v, _NUMBERS) and not isinstance(v, bool) for v in values)
+        wide = max(map(len, texts))
+        columns.append([text.rjust(wide) if number else text.ljust(wide) for text in texts])
+        kind = ' class="number"' if number else ""
+        first, *others = map(html.escape, texts)
+        marked.append([f"<th{kind}>{first}</th>", *(f"<td{kind}>{t}</td>" for t in others)])
+    lines = ["  ".join(row).rstrip() for row in zip(*columns, strict=True)]
+    header, *body = [f"<tr>{''.join(row)}</tr>" for row in zip(*marked, strict=True)] or [""]
     said = f"<caption>{html.escape(caption)}</caption>" if caption else ""
     page = (
-        f'<table class="insitu-table">{said}<thead>{lines[0]}</thead>'
-        f"<tbody>{''.join(lines[1:])}</tbody></table>"
+        f'<table class="insitu-table">{said}<thead>{header}</thead>'
+        f"<tbody>{''.join(body)}</tbody></table>"
     )
-    text = "\n".join([caption] * bool(caption) + plain)
+    text = "\n".join([caption, *lines] if caption else lines)
     display({"text/html": page, "text/plain": text}, raw=True)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
 
 
 def _written(value: Any, digits: int) -> str:
     if isinstance(value, float | np.floating):
         return f"{value:.{digits}g}" if abs(value) < 10**digits else f"{value:.0f}"
     return str(value)
-
-
-def _cell(tag: str, text: str, right: bool) -> str:
-    kind = ' class="number"' if right else ""
-    return f"<{tag}{kind}>{html.escape(text)}</{tag}>"
 
 
 def grey_limits(images: Sequence[NDArray[Any]]) -> tuple[float, float]:
@@ -205,7 +198,6 @@ def scale_bar(axis: Axes, pixel_size: float) -> None:
         "lower left",
         pad=0.3,
         sep=3,
-        frameon=True,
         color="black",
         fontproperties={"size": 8},
         size_vertical=abs(right - left) / 100,
@@ -274,12 +266,9 @@ def scrubber(
     live = live_slider(grey, list(movies), labels, zoom=zoom, name=name)
     columns = min(count, max(1, round((count * height / width) ** 0.5)))
     rows = -(-count // columns)
-    sheet = np.full((rows * height, columns * width), 255, dtype=np.uint8)
-    for index, frame in enumerate(grey):
-        row, column = divmod(index, columns)
-        sheet[row * height : (row + 1) * height, column * width : (column + 1) * width] = frame
+    sheet = montage(grey, fill=255, grid_shape=(rows, columns))
     for fewer in sorted({min(levels, n) for n in (levels, 32, 24)}, reverse=True):
-        png = few_greys(sheet, fewer)
+        png = few_colours(Image.fromarray(sheet), fewer)
         if len(png) < _MOST_BYTES:
             break
     length, text = _bar_length(arrays[0].shape[2] * pixel_size)
@@ -297,11 +286,7 @@ def scrubber(
         bar=f"{100 * length / pixel_size / width:.2f}",
         bar_text=text,
     )
-    bundle = live._repr_mimebundle_()
-    bundle = dict(bundle[0] if isinstance(bundle, tuple) else bundle or {})
-    bundle["text/html"] = page
-    bundle["text/plain"] = alt
-    display(bundle, raw=True)
+    display(live._repr_mimebundle_() | {"text/html": page, "text/plain": alt}, raw=True)
 
 
 def template(name: str) -> Template:
@@ -315,14 +300,13 @@ def live_slider(
     """Return the ipywidgets slider of `scrubber`, for a notebook with a kernel."""
     count, _, width = frames.shape
     slider = widgets.IntSlider(value=0, min=0, max=count - 1, description=name)
-    picture = widgets.Image(
-        value=whole_png(Image.fromarray(frames[0])), format="png", width=width * zoom
-    )
-    note = widgets.Label(value=labels[0])
+    picture = widgets.Image(format="png", width=width * zoom)
+    note = widgets.Label()
 
     def turn(change: Mapping[str, Any]) -> None:
         picture.value = whole_png(Image.fromarray(frames[change["new"]]))
         note.value = labels[change["new"]]
 
+    turn({"new": 0})
     slider.observe(turn, names="value")
     return widgets.VBox([widgets.Label(value=" | ".join(titles)), picture, slider, note])

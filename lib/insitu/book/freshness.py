@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import nbformat
+
 from insitu import InputError, fetch
 
 LIBRARY = Path(__file__).resolve().parents[2]  # the folder that holds the package
@@ -61,8 +63,6 @@ def page_hash(notebook: Any, modules: Mapping[str, str], data: Mapping[str, str]
 
 def is_fresh(path: Path, library: Path = LIBRARY) -> bool:
     """Whether a notebook's stamp fits its code and outputs, the library and the data."""
-    import nbformat
-
     notebook = nbformat.read(path, as_version=4)
     stamp = notebook.metadata.get("insitu", {})
     modules = {name: module_hash(name, library) for name in stamp.get("modules", [])}
@@ -70,12 +70,12 @@ def is_fresh(path: Path, library: Path = LIBRARY) -> bool:
     return bool(stamp) and stamp.get("hash") == page_hash(notebook, modules, data)
 
 
-def run_of(path: Path) -> str:
-    """Which run of `insitu run` a notebook is of; "" if it is of none, or not there."""
+def was_run(path: Path) -> bool:
+    """Whether a notebook is there, and is one that `insitu run` wrote."""
     try:
-        return str(json.loads(path.read_text("utf-8"))["metadata"].get("insitu_run", ""))
+        return "insitu_run" in json.loads(path.read_text("utf-8"))["metadata"]
     except (OSError, ValueError, KeyError):
-        return ""
+        return False
 
 
 def stamp_page(notebook: Any, run: Mapping[str, Any]) -> None:
@@ -86,15 +86,12 @@ def stamp_page(notebook: Any, run: Mapping[str, Any]) -> None:
     InputError
         If the run did without something that the page is about, such as a recording.
     """
-    import nbformat
-
     if run["incomplete"]:
         raise InputError(f"{run['chapter']} is left as it was: {run['incomplete']}")
     number = 0
     for cell in notebook.cells:
-        cell.metadata = nbformat.from_dict(
-            {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
-        )
+        kept = {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
+        cell.metadata = nbformat.from_dict(kept)
         if cell.cell_type != "code":
             continue
         if cell.source.strip():
@@ -125,9 +122,8 @@ def _joined_streams(outputs: list[Any]) -> list[Any]:
     """Printed text that arrived in pieces, in one piece."""
     joined: list[Any] = []
     for output in outputs:
-        last = joined[-1] if joined else None
-        if last and last.output_type == output.output_type == "stream" and last.name == output.name:
-            last.text += output.text
+        if joined and output.output_type == "stream" and joined[-1].get("name") == output.name:
+            joined[-1].text += output.text
         else:
             joined.append(output)
     return joined
@@ -135,17 +131,11 @@ def _joined_streams(outputs: list[Any]) -> list[Any]:
 
 def _bare_code(source: str) -> str:
     """Python code without comments, docstrings and layout."""
+    documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
     tree = ast.parse(source)
     for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if (
-            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-            and body
-            and isinstance(body[0], ast.Expr)
-            and isinstance(body[0].value, ast.Constant)
-            and isinstance(body[0].value.value, str)
-        ):
-            node.body = body[1:] or [ast.Pass()]
+        if isinstance(node, documented) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
     return json.dumps(_form(tree))
 
 

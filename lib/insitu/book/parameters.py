@@ -12,7 +12,8 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,9 @@ from insitu import InputError
 
 _TYPES: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
 # papermill.inspect_notebook reads the same, but passes over a line that it cannot read
-_LINE = re.compile(r"(\w+)\s*:\s*(int|float|str|bool)\s*=\s*(.+?)\s*#\s*([^#=]+)")
 _NUMBER = r"([-+]?[\d.]+(?:e[-+]?\d+)?)"
+_ALLOWED = rf"(?:;\s*(?:{_NUMBER} to {_NUMBER}|one of (.+)))?"
+_LINE = re.compile(rf"(\w+)\s*:\s*(int|float|str|bool)\s*=\s*(.+?)\s*#\s*([^#=]+?){_ALLOWED}\s*")
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,7 @@ class Parameter:
     type: str
     default: Any
     help: str
-    low: float | None = None
-    high: float | None = None
+    span: tuple[float, float] | None = None
     choices: tuple[str, ...] = ()
 
     @property
@@ -42,8 +43,8 @@ class Parameter:
         """The allowed values in words."""
         if self.choices:
             return "one of " + ", ".join(self.choices)
-        if self.low is not None and self.high is not None:
-            return f"{self.low:g} to {self.high:g}"
+        if self.span:
+            return f"{self.span[0]:g} to {self.span[1]:g}"
         return {"bool": "true or false", "str": "any text"}.get(self.type, f"any {self.type}")
 
     def check(self, value: Any) -> Any:
@@ -55,31 +56,26 @@ class Parameter:
             With the parameter's name, the value and what is allowed.
         """
         expected: Any = _TYPES[self.type]
-        if expected is float and isinstance(value, int) and not isinstance(value, bool):
+        if expected is float and type(value) is int:
             value = float(value)
         if type(value) is not expected:
             raise InputError(
                 f"{self.name}: expected {self.type}, got {value!r}; allowed: {self.allowed}"
             )
-        outside = False
-        if self.low is not None and self.high is not None:
-            outside = not self.low <= value <= self.high  # NaN is outside
+        outside = self.span and not self.span[0] <= value <= self.span[1]  # NaN is outside
         if outside or (self.choices and value not in self.choices):
             raise InputError(f"{self.name}: got {value!r}; allowed: {self.allowed}")
         return value
 
     def parse(self, text: str) -> Any:
         """Return the checked value of a text from the command line."""
-        if self.type == "str":
-            return self.check(text)
+        value: Any = text
         if self.type == "bool":
-            return self.check({"true": True, "false": False}.get(text.lower(), text))
-        try:
-            return self.check(_TYPES[self.type](text))
-        except ValueError as error:
-            if isinstance(error, InputError):
-                raise
-            return self.check(text)
+            value = {"true": True, "false": False}.get(text.lower(), text)
+        else:
+            with suppress(ValueError):
+                value = _TYPES[self.type](text)
+        return self.check(value)
 
 
 def parse_parameters(source: str) -> dict[str, Parameter]:
@@ -100,20 +96,14 @@ def parse_parameters(source: str) -> dict[str, Parameter]:
                 f"line {number} of the parameters cell: expected "
                 f"'name: int, float, str or bool = value  # meaning; allowed values'"
             )
-        name, kind, value, comment = found.groups()
-        text, semicolon, allowed = comment.rpartition(";")
-        if not semicolon:
-            text, allowed = allowed, ""
-        span = re.fullmatch(rf"\s*{_NUMBER} to {_NUMBER}\s*", allowed)
-        choices = re.fullmatch(r"\s*one of (.+)", allowed)
+        name, kind, value, text, low, high, choices = found.groups()
         declared[name] = Parameter(
             name=name,
             type=kind,
             default=ast.literal_eval(value),
             help=text.strip(),
-            low=float(span[1]) if span else None,
-            high=float(span[2]) if span else None,
-            choices=tuple(c.strip() for c in choices[1].split(",")) if choices else (),
+            span=(float(low), float(high)) if low else None,
+            choices=tuple(c.strip() for c in choices.split(",")) if choices else (),
         )
     return declared
 
@@ -136,7 +126,7 @@ def declared_in(path: Path) -> dict[str, Parameter]:
     raise InputError(f"{path.name} has no cell tagged 'parameters'")
 
 
-def check_names(given: Mapping[str, Any], declared: Mapping[str, Parameter]) -> None:
+def check_names(given: Iterable[str], declared: Iterable[str]) -> None:
     """Refuse names that are no parameters.
 
     Raises

@@ -6,13 +6,12 @@ import base64
 import json
 import os
 import shutil
-import sys
 import tempfile
 import threading
-import time
+import timeit
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,23 +52,16 @@ def chapter_values(
             raise InputError(f"no preset {preset!r}; known are {known}")
         values |= _read_yaml(source).get(path.stem, {})
     parameters.check_names(values | dict(given), declared)
-    for name in files:
-        content = _read_yaml(Path(name))
-        parameters.check_names(content, declared | _known_to_others(content, declared))
+    for file in files:
+        content = _read_yaml(Path(file))
+        anywhere = dict(declared)
+        if not anywhere.keys() >= content.keys():
+            for chapter in contents.chapters():
+                anywhere |= parameters.declared_in(chapter.path)
+        parameters.check_names(content, anywhere)
         values |= {key: value for key, value in content.items() if key in declared}
     checked = {key: declared[key].check(value) for key, value in values.items()}
     return checked | {key: declared[key].parse(text) for key, text in given}
-
-
-def _known_to_others(
-    content: Mapping[str, Any], declared: Mapping[str, parameters.Parameter]
-) -> dict[str, parameters.Parameter]:
-    if all(name in declared for name in content):
-        return {}
-    known: dict[str, parameters.Parameter] = {}
-    for other in contents.chapters():
-        known |= parameters.declared_in(other.path)
-    return known
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -100,8 +92,8 @@ def run_chapter(path: Path, values: Mapping[str, Any], *, progress: bool = True)
     if folder == sources or sources in folder.parents:
         raise InputError(f"output_dir: {folder} holds the sources of the book; choose another")
     results = ResultsFolder(folder)
-    run = uuid.uuid4().hex
-    with tempfile.TemporaryDirectory() as scratch, _named(run), TreeMemory() as memory:
+    run = os.environ["INSITU_RUN"] = uuid.uuid4().hex  # by which the record is known
+    with tempfile.TemporaryDirectory() as scratch, tree_memory() as memory:
         working = Path(scratch) / path.name
         try:
             papermill.execute_notebook(
@@ -132,7 +124,7 @@ def run_chapter(path: Path, values: Mapping[str, Any], *, progress: bool = True)
                 f"output_dir: another run has written into {folder} meanwhile; choose another "
                 f"folder"
             )
-        record["peak_tree_mb"] = max(record["peak_memory_mb"], round(memory.peak / 1e6))
+        record["peak_tree_mb"] = max(record["peak_memory_mb"], round(max(memory) / 1e6))
         results.write_json("run.json", record)
         notebook = results.write(path.name, lambda file: nbformat.write(executed, file))
     finally:
@@ -154,9 +146,8 @@ def refresh_page(path: Path) -> list[str]:
         If the chapter fails, or did without something that the page is about.
     """
     before = set(pictures(nbformat.read(path, as_version=4)).values())
-    with _two_cores():
-        speed = processor_speed()
-        record = run_chapter(path, {})
+    speed = processor_speed()
+    record = run_chapter(path, {})
     executed = nbformat.read(record["notebook"], as_version=4)
     freshness.stamp_page(executed, record)
     executed.metadata["insitu"]["gflops"] = speed
@@ -192,64 +183,29 @@ def processor_speed() -> float:
     channels, side = 32, 256
     layer = torch.nn.Conv2d(channels, channels, 3, padding=1)
     image = torch.ones(1, channels, side, side)
-    times = []
     with torch.no_grad():
-        for _ in range(20):
-            begin = time.perf_counter()
-            layer(image)
-            times.append(time.perf_counter() - begin)
+        times = timeit.repeat(lambda: layer(image), number=1, repeat=20)
     torch.set_num_threads(before)
     return round(2e-9 * 9 * channels**2 * side**2 / min(times), 1)
 
 
-class TreeMemory:
-    """The most memory that this process and those it started held together, while it is open."""
-
-    def __init__(self, every: float = 0.5) -> None:
-        self.peak = 0  # [bytes]
-        self._every = every
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def _watch(self) -> None:
-        while not self._done.wait(self._every):
-            me = psutil.Process()
-            self.peak = max(self.peak, sum(map(_memory, [me, *me.children(recursive=True)])))
-
-    def __enter__(self) -> TreeMemory:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join()
-
-
-def _memory(process: psutil.Process) -> int:
-    try:
-        return int(process.memory_info().rss)
-    except psutil.Error:  # it has ended meanwhile
-        return 0
-
-
 @contextmanager
-def _named(run: str) -> Iterator[None]:
-    """Let the chapter know the name of its run."""
-    os.environ["INSITU_RUN"] = run
-    try:
-        yield
-    finally:
-        os.environ.pop("INSITU_RUN", None)
+def tree_memory(every: float = 0.5) -> Iterator[list[int]]:
+    """Watch what this process and those it started hold together [bytes], while it is open."""
+    seen = [0]
+    done = threading.Event()
 
+    def watch() -> None:
+        me = psutil.Process()
+        while not done.wait(every):
+            with suppress(psutil.Error):  # one of them has ended meanwhile
+                tree = [me, *me.children(recursive=True)]
+                seen.append(sum(process.memory_info().rss for process in tree))
 
-@contextmanager
-def _two_cores() -> Iterator[None]:
-    """Run on two cores, on which the cost of every page is measured, where one can choose."""
-    before = os.sched_getaffinity(0) if sys.platform == "linux" else set()
-    if before:
-        os.sched_setaffinity(0, sorted(before)[:2])
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
     try:
-        yield
+        yield seen
     finally:
-        if before:
-            os.sched_setaffinity(0, before)
+        done.set()
+        thread.join()

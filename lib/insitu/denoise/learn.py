@@ -38,7 +38,7 @@ SETTINGS = Settings(
 
 def shortened(settings: Settings, steps: int) -> Settings:
     """Return the same course of the learning rate in another number of steps."""
-    return replace(settings, steps=steps, validate_every=max(1, steps // 32))
+    return replace(settings, steps=steps, validate_every=max(5, steps // 32))
 
 
 def learn_pt_ceo2(

@@ -56,8 +56,8 @@ def write_report(
         raise ValueError(f"results that are no finite numbers: {', '.join(bad)}")
     results.write_json("results.json", {key: float(value) for key, value in numbers.items()})
     parts = [f"<h1>{html.escape(title)}</h1>", *(f"<p>{html.escape(t)}</p>" for t in text)]
-    for group in (pictures or {}, *({caption: image} for caption, image in (maps or {}).items())):
-        parts += _pictures(group)
+    alone = [{caption: image} for caption, image in (maps or {}).items()]
+    parts += [_pictures(group) for group in (pictures, *alone) if group]
     parts.append(_table(table))
     parts.append(_table([{"number": k, "value": float(v)} for k, v in numbers.items()]))
     page = (
@@ -85,21 +85,19 @@ def _in_words(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _pictures(pictures: Mapping[str, ArrayLike]) -> list[str]:
+def _pictures(pictures: Mapping[str, ArrayLike]) -> str:
     arrays = {caption: np.asarray(image, float) for caption, image in pictures.items()}
-    if not arrays:
-        return []
     values = np.concatenate([a.ravel() for a in arrays.values()])
     low, high = float(values.min()), float(np.percentile(values, 99.5))
-    drawn = []
+    drawn = ""
     for caption, image in arrays.items():
-        coloured = image.ndim == 3
-        grey = image if coloured else np.clip((image - low) / max(high - low, 1e-12), 0, 1) * 255
+        if image.ndim == 2:  # in grey
+            image = np.clip((image - low) / max(high - low, 1e-12), 0, 1) * 255
         stream = io.BytesIO()
-        Image.fromarray(grey.astype(np.uint8)).save(stream, "PNG", optimize=True)
+        Image.fromarray(image.astype(np.uint8)).save(stream, "PNG", optimize=True)
         source = base64.b64encode(stream.getvalue()).decode()
         words = html.escape(caption, quote=True)
-        drawn.append(
+        drawn += (
             f'<figure><img alt="{words}" width="{max(240, image.shape[1])}" '
             f'src="data:image/png;base64,{source}"><figcaption>{words}</figcaption></figure>'
         )
