@@ -40,7 +40,7 @@ class Difference(NamedTuple):
         return np.asarray(top[: int(np.flatnonzero(passes).max(initial=-1)) + 1])
 
     def at(self, sites: Array, sign: int) -> Array:
-        """Take z of too much (1) or too little (-1) at sites (n, 2) [px]; 0 if it is no column's."""
+        """Take z of too much (1) or too little (-1) at sites (n, 2) [px]; 0 where it is weak."""
         where = tuple(np.rint(sites).astype(int).reshape(-1, 2).T)
         return np.where(sign * self.amplitude > self.least, sign * self.z, 0.0)[where]
 

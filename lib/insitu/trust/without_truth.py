@@ -26,7 +26,7 @@ from insitu.counting.detector import Detector, moments
 from insitu.trust.averaging import movie_pair
 
 Array = NDArray[np.float64]
-BLOCK = (4, 16, 16)  # frames, rows, columns that are drawn together by the bootstrap
+BLOCK = (8, 8, 8)  # frames, rows, columns that are drawn together by the bootstrap
 DRAWS = 400
 LEVEL = 0.95  # of the intervals
 OFFSETS = (4, 3, 5)  # frames away, which the networks of this book do not see
