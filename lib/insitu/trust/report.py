@@ -19,6 +19,7 @@ Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 FEWEST = 8  # frames of which an average says something
 SURE = 4.0  # standard errors, at which the forty lines of the truth pass
+CLEARLY = 1.5  # standard errors beyond a limit
 INF, NAN = float("inf"), float("nan")
 NOTHING = Measure(NAN, INF)
 NO_CHANGES = regression.Changes(NOTHING, NOTHING, NOTHING)
@@ -54,7 +55,7 @@ def report(
     """Judge a denoised movie, of whatever program, by its raw counts, region by region.
 
     Each line has its own limits, which do not tighten with the number of frames: a value outside
-    of them, and more than 4 standard errors of counting off, fails. What these errors leave
+    of them by 1.5 standard errors of counting, and 4 of them off, fails. What these errors leave
     open is unknown.
 
     Parameters
@@ -160,14 +161,15 @@ def _line(
 ) -> Line:
     """A line whose verdict is that of its numbers, if there is no doubt.
 
-    `allowed` is widened to 4 errors around the middle, or around its one end. With an error
+    `allowed` is widened by 1.5 errors, and to 4 errors around its middle, or its one end. With an error
     above `limit` only a finding is one; a pass is none.
     """
     value, error = found
     low, high = allowed
     middle = (low + high) / 2 if np.isfinite(low + high) else high if np.isfinite(high) else low
     if np.isfinite(error):
-        low, high = min(low, middle - SURE * error), max(high, middle + SURE * error)
+        low = min(low - CLEARLY * error, middle - SURE * error)
+        high = max(high + CLEARLY * error, middle + SURE * error)
     if not np.isfinite([value, error]).all():
         doubt = doubt or "too little was counted, or a movie does not vary"
     elif error > limit and low <= value <= high:
