@@ -1,6 +1,10 @@
 """How far to believe a denoised image: part III of the book.
 
-- `report`: a card for any pair of movies, counts and denoised; start here
+- `report`: a card for any pair of movies, counts and denoised, by region; start here
+- `regions`: where vacuum, bulk, surface and support are, found from the two movies
+- `regression`: the counts regressed on a denoised movie: contrast, changes, shifts, by column
+- `missing`: columns too much or missing, by the counts of all frames
+- `adversaries`: movies that are wrong in one known way, by which a judge is judged
 - `averaging`: the mean of denoised frames against that of the raw ones
 - `without_truth`: errors without a truth, with intervals; ring correlation
 - `likelihood`: is this atom in the data: the published map, and a calibrated test of candidates
