@@ -99,7 +99,6 @@ def ratio_test(
     absent: ArrayLike,
     detector: Detector | None = None,
     *,
-    absent_error: ArrayLike = 0.0,
     dark: bool = False,
     generator: np.random.Generator | None = None,
 ) -> RatioTest:
@@ -126,8 +125,6 @@ def ratio_test(
         Expected counts of a disc's pixel in a frame, with the atom and without [e-/px].
     detector : Detector, optional
         Poisson's by default.
-    absent_error : (n,) array or float
-        Standard error of `absent` [e-/px].
     dark : bool
         Atoms are darker than the background.
     generator : Generator, optional
@@ -150,9 +147,8 @@ def ratio_test(
     (array([196., 294.]), array([False,  True]))
     """
     total, number, where = _summed(counts, positions)
-    with_atom, without, doubt = (
-        np.broadcast_to(np.asarray(v, np.float64), len(where))
-        for v in (present, absent, absent_error)
+    with_atom, without = (
+        np.broadcast_to(np.asarray(v, np.float64), len(where)) for v in (present, absent)
     )
     if not len(where):
         return RatioTest(*(np.zeros(0) for _ in RatioTest._fields))
@@ -161,8 +157,8 @@ def ratio_test(
     detector = detector or Poisson()
     electrons, pixels = disc_sums(total, where, radius)
     pixels = pixels * float(number)
-    upper = _tail(detector, electrons, pixels, without, doubt)
-    above = _tail(detector, electrons + 1, pixels, without, doubt)
+    upper = _tail(detector, electrons, pixels, without)
+    above = _tail(detector, electrons + 1, pixels, without)
     p_value = _spread(upper, above, dark, generator)
     # log theta = log P(1) / P(0) and log Z = -log P(0), each up to one and the same constant
     log_p = np.log(np.stack([detector.table(m, 1) for m in (with_atom, without)]))
@@ -249,7 +245,7 @@ def ring_test(
         upper, above = law.sf(electrons - 1), law.sf(electrons)
     else:
         _, second, third = moments(detector, np.maximum(both / (n + m) / number, 1e-6))
-        ratio = n / m
+        ratio = n / np.maximum(m, 1)
         variance = number * second * n * (1 + ratio)
         skewness = number * third * n * (1 - ratio**2) / variance**1.5
         excess = electrons - around * ratio
@@ -347,22 +343,15 @@ def power(absent: float, present: float, pixels: int, rate: float, frames: int =
     return float(answer)
 
 
-def _tail(detector: Detector, electrons: Array, pixels: Array, mean: Array, doubt: Array) -> Array:
+def _tail(detector: Detector, electrons: Array, pixels: Array, mean: Array) -> Array:
     """P(K >= electrons), K the sum of `pixels` counts of that mean."""
-    certain = doubt == 0
-    answer = np.empty(len(electrons))
-    exact = certain & isinstance(detector, Poisson)
-    answer[exact] = stats.poisson.sf(electrons[exact] - 1, (pixels * mean)[exact])
-    rest = ~exact
-    if rest.any():
-        _, second, third = moments(detector, mean[rest])
-        n = pixels[rest]
-        variance = n * second + (n * doubt[rest]) ** 2
-        skewness = n * third / variance**1.5
-        # a gamma distribution of shape 4 / skewness^2, moved and scaled
-        z = (electrons[rest] - 0.5 - n * mean[rest]) / np.sqrt(variance)
-        answer[rest] = stats.pearson3.sf(z, skewness)
-    return answer
+    if isinstance(detector, Poisson):
+        return np.asarray(stats.poisson.sf(electrons - 1, pixels * mean))
+    _, second, third = moments(detector, mean)
+    variance = pixels * second
+    # a gamma distribution of shape 4 / skewness^2, moved and scaled
+    z = (electrons - 0.5 - pixels * mean) / np.sqrt(variance)
+    return np.asarray(stats.pearson3.sf(z, pixels * third / variance**1.5))
 
 
 def _discs(
