@@ -49,6 +49,7 @@ def report(
     vacuum: Mask | None = None,
     truth: ArrayLike | None = None,
     detector: Detector | None = None,
+    detector_error: float = 0.0,
     seed: int = 0,
 ) -> list[Line]:
     """Judge a denoised movie, of whatever program, by its raw counts, region by region.
@@ -70,6 +71,9 @@ def report(
         Clean frames, where they are known.
     detector : Detector, optional
         With which the counts were recorded; Poisson's by default.
+    detector_error : float
+        Relative standard error of its variance, if it was fitted; what rests on that variance,
+        `residual`, `average` and `error_own_counts`, is that much less certain.
     seed : int
         Of the bootstrap and of the null distribution of the map.
 
@@ -114,27 +118,34 @@ def report(
         places |= {"vacuum": vacuum}
     fine = FINE / pixel_size if pixel_size else 0.8
     card = []
+    left_over = (y - f) / np.sqrt(v)
     for name, mask in places.items():
-        inside = y[:, mask], f[:, mask], v[:, mask]
+        inside = [_within(a, mask) for a in (y, f, v)]
         card += [
             _scale(name, *inside),
-            _residual(name, (inside[0] - inside[1]) ** 2, own[:, mask]),
-            _whiteness(name, (y - f) / np.sqrt(v), mask),
-            _average(name, *inside),
+            _residual(name, *inside[:2], _within(own, mask), detector_error),
+            _whiteness(name, left_over, mask),
+            _average(name, *inside, detector_error),
         ]
+    del left_over
     if "vacuum" in places:
-        mask = places["vacuum"]
-        card.append(_invented(y[:, mask], f[:, mask], v[:, mask]))
+        card.append(_invented(*(_within(a, places["vacuum"]) for a in (y, f, v))))
     specimen = [k for k in places if k not in ("all", "vacuum")] or ["all"]
     far, doubt = regression.others(y, fine)
     for name in specimen:
-        mask = places[name]
-        inside = y[:, mask], f[:, mask], v[:, mask]
-        card += _contrast(name, *inside, far[:, mask], doubt)
+        inside = [_within(a, places[name]) for a in (y, f, v)]
+        card += _contrast(name, *inside, _within(far, places[name]), doubt)
         card += _changes(name, *inside)
+    del far, inside
     card += _moved(y, f, v)
     card += _columns(y, f, v, found, pixel_size)
-    card.append(_error("own_counts", "own counts", without_truth.bootstrap_mean(own, seed=seed)))
+    by_own = without_truth.bootstrap_mean(own, seed=seed)
+    doubted = 2 * detector_error * _noise(y, f, own)  # half an interval of 95 %
+    low, high = (
+        by_own.mse + k * np.hypot(a - by_own.mse, doubted)
+        for k, a in ((-1, by_own.low), (1, by_own.high))
+    )
+    card.append(_error("own_counts", "own counts", Estimate(by_own.mse, low, high)))
     if len(y) > 10:
         away = without_truth.from_other_frames(f, y, seed=seed)
         card.append(_error("other_frames", "frames 3 to 5 away", away))
@@ -144,6 +155,16 @@ def report(
     if truth is not None:
         card.append(_true_error(f, movie_pair(truth, f)[0]))
     return card
+
+
+def _within(movie: Array, mask: Mask) -> Array:
+    """Pixels of a movie (t, n); a view, where they are all."""
+    return movie.reshape(len(movie), -1) if mask.all() else movie[:, mask]
+
+
+def _noise(y: Array, f: Array, own: Array) -> float:
+    """Mean variance of counting [e-^2]: the mean square of the residual, less `own`."""
+    return float(np.mean((y - f) ** 2)) - float(own.mean())
 
 
 def _line(
@@ -200,13 +221,14 @@ def _scale(region: str, y: Array, f: Array, v: Array) -> Line:
     )
 
 
-def _residual(region: str, square: Array, own: Array) -> Line:
+def _residual(region: str, y: Array, f: Array, own: Array, detector_error: float) -> Line:
     """Mean square of the residual over the variance of counting."""
-    noise = float((square - own).mean())
+    noise = _noise(y, f, own)
     ratio, error = NAN, INF
     if noise > 0:
-        ratio = float(square.mean()) / noise
+        ratio = 1 + float(own.mean()) / noise
         error = float(own.std()) / np.sqrt(own.size) / noise
+        error = float(np.hypot(error, detector_error * ratio))
     lost = "more than noise was taken out, something of the specimen is missing"
     return _line(
         "residual",
@@ -221,27 +243,26 @@ def _residual(region: str, square: Array, own: Array) -> Line:
 
 
 def _whiteness(region: str, left_over: Array, mask: Mask) -> Line:
-    r = left_over - left_over[:, mask].mean()
+    r = np.where(mask, left_over - _within(left_over, mask).mean(), 0.0)
+    power = float(np.vdot(r, r)) / (len(r) * mask.sum())
     shifts = {
         "column": (r[:, :, 1:], r[:, :, :-1], mask[:, 1:] & mask[:, :-1]),
         "row": (r[:, 1:], r[:, :-1], mask[1:] & mask[:-1]),
         "frame": (r[1:], r[:-1], mask),
     }
-    power = float((r[:, mask] ** 2).mean())
-    values = {
-        name: Measure(
-            float((a[:, both] * b[:, both]).mean()) / power, 1 / np.sqrt(len(a) * both.sum())
-        )
-        for name, (a, b, both) in shifts.items()
-        if len(a) and both.any() and power
-    }
+    values = {}
+    for name, (a, b, both) in shifts.items():
+        n = len(a) * int(both.sum())
+        if n and power:
+            together = float(np.einsum("tyx,tyx->", a, b))
+            values[name] = Measure(together / n / power, 1 / np.sqrt(n))
     name = max(values, key=lambda k: abs(values[k].value) / values[k].error, default="column")
     measured = ", ".join(f"next {k} {m.value:+.4f}" for k, m in values.items())
     return _line(
         "whiteness",
         region,
         f"Is what was taken out {WHERE[region]} white?",
-        values.get(name, Measure(NAN, INF)),
+        values.get(name, NOTHING),
         (-0.02, 0.02),
         f"Yes: it has no pattern (correlation with the {measured}).",
         f"No: it is alike from {name} to {name} (correlation with the {measured}).",
@@ -249,11 +270,12 @@ def _whiteness(region: str, left_over: Array, mask: Mask) -> Line:
     )
 
 
-def _average(region: str, y: Array, f: Array, v: Array) -> Line:
+def _average(region: str, y: Array, f: Array, v: Array, detector_error: float) -> Line:
     """Deviation of z, the difference of the averages in standard errors of counting."""
-    z = (f - y).mean(0) / np.sqrt(v.mean(0) / len(v))
+    z = (f.mean(0) - y.mean(0)) / np.sqrt(v.mean(0) / len(v))
     few = f"{len(y)} frames are too few for an average, {FEWEST} are the least"
     value = float(np.sqrt((z**2).mean()))
+    error = float(np.hypot(1 / np.sqrt(2 * z.size), detector_error / 2 * value))
     bad = "the average shows what the denoised frames do not, or the other way round"
     if value < 1:
         bad = f"it agrees better than independent counts can: {SEEN}"
@@ -261,7 +283,7 @@ def _average(region: str, y: Array, f: Array, v: Array) -> Line:
         "average",
         region,
         f"Does it differ from the average of {len(y)} frames {WHERE[region]} by counting alone?",
-        Measure(value, float(1 / np.sqrt(2 * z.size))),
+        Measure(value, error),
         (0.8, 1.1),
         f"Yes: root mean square of z {value:.3f}.",
         f"No: root mean square of z {value:.3f}; {bad}.",
@@ -358,14 +380,16 @@ def _told(found: Measure) -> str:
 
 def _moved(y: Array, f: Array, v: Array) -> list[Line]:
     down = right = off = NOTHING
-    if min(f.shape[1:]) > 1:
-        down, right = regression.shift(y, f, v, np.gradient(f, axis=1), np.gradient(f, axis=2))
     at = ""
-    if min(f.shape[1:]) > 1 and len(y) >= FEWEST and np.isfinite(down.value):
-        values, errors = regression.wander(y, f, v)
-        part, axis = np.unravel_index(np.abs(values / errors).argmax(), values.shape)
-        off = Measure(float(values[part, axis]), float(errors[part, axis]))
-        at = f" in part {part + 1} of 8, along {'yx'[axis]}"
+    if min(f.shape[1:]) > 1:
+        steps = np.gradient(f, axis=1), np.gradient(f, axis=2)
+        down, right = regression.shift(y, f, v, *steps)
+        if len(y) >= FEWEST and np.isfinite(down.value):
+            values, errors = regression.wander(y, f, v, *steps)
+            part, axis = np.unravel_index(np.abs(values / errors).argmax(), values.shape)
+            off = Measure(float(values[part, axis]), float(errors[part, axis]))
+            at = f" in part {part + 1} of 8, along {'yx'[axis]}"
+        del steps
     late = regression.lag(*(a.reshape(len(a), -1) for a in (y, f, v)))
     return [
         _line(
