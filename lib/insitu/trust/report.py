@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from insitu import InputError
 from insitu.counting.detector import Detector
 from insitu.trust import averaging, metrics, missing, regression, without_truth
 from insitu.trust.averaging import movie_pair
@@ -66,7 +67,7 @@ def report(
         [A]; with it columns are looked for, and the lines told for vacuum, bulk, surface and
         support (see `insitu.trust.regions`); 0 judges the frame as a whole.
     vacuum : (y, x) array of bool, optional
-        Where there is no specimen; else what is far from every column.
+        Where there is no specimen, and every column is invented; else what is far from all.
     truth : (t, y, x) array, optional
         Clean frames, where they are known.
     detector : Detector, optional
@@ -92,7 +93,7 @@ def report(
     Raises
     ------
     InputError
-        If the movies are not of one shape, or hold NaN.
+        If the movies are not of one shape, or hold NaN, or the mask is none.
 
     Examples
     --------
@@ -115,7 +116,14 @@ def report(
         found = find_regions(y.mean(0), f.mean(0), v.mean(0) / len(v), pixel_size)
         places |= found.masks
     if vacuum is not None:
-        places |= {"vacuum": vacuum}
+        if vacuum.shape != y.shape[1:] or not vacuum.any():
+            raise InputError(
+                f"vacuum: expected a mask of {y.shape[1]} x {y.shape[2]} pixels, not all of them "
+                f"False, got {vacuum.shape}"
+            )
+        specimen = {k: m & ~vacuum for k, m in places.items() if k not in ("all", "vacuum")}
+        places = {"all": places["all"], "vacuum": vacuum}
+        places |= {k: m for k, m in specimen.items() if m.any()}
     fine = FINE / pixel_size if pixel_size else 0.8
     card = []
     left_over = (y - f) / np.sqrt(v)
@@ -130,22 +138,17 @@ def report(
     del left_over
     if "vacuum" in places:
         card.append(_invented(*(_within(a, places["vacuum"]) for a in (y, f, v))))
-    specimen = [k for k in places if k not in ("all", "vacuum")] or ["all"]
     far, doubt = regression.others(y, fine)
-    for name in specimen:
+    for name in [k for k in places if k not in ("all", "vacuum")] or ["all"]:
         inside = [_within(a, places[name]) for a in (y, f, v)]
         card += _contrast(name, *inside, _within(far, places[name]), doubt)
         card += _changes(name, *inside)
     del far, inside
     card += _moved(y, f, v)
     card += _columns(y, f, v, found, pixel_size)
-    by_own = without_truth.bootstrap_mean(own, seed=seed)
-    doubted = 2 * detector_error * _noise(y, f, own)  # half an interval of 95 %
-    low, high = (
-        by_own.mse + k * np.hypot(a - by_own.mse, doubted)
-        for k, a in ((-1, by_own.low), (1, by_own.high))
-    )
-    card.append(_error("own_counts", "own counts", Estimate(by_own.mse, low, high)))
+    unsure = detector_error * _noise(y, f, own)
+    by_own = _widened(without_truth.bootstrap_mean(own, seed=seed), unsure)
+    card.append(_error("own_counts", "own counts", by_own))
     if len(y) > 10:
         away = without_truth.from_other_frames(f, y, seed=seed)
         card.append(_error("other_frames", "frames 3 to 5 away", away))
@@ -165,6 +168,12 @@ def _within(movie: Array, mask: Mask) -> Array:
 def _noise(y: Array, f: Array, own: Array) -> float:
     """Mean variance of counting [e-^2]: the mean square of the residual, less `own`."""
     return float(np.mean((y - f) ** 2)) - float(own.mean())
+
+
+def _widened(e: Estimate, unsure: float) -> Estimate:
+    """With another, independent standard error, of which an interval of 95 % has two."""
+    low, high = (float(np.hypot(end - e.mse, 2 * unsure)) for end in (e.low, e.high))
+    return Estimate(e.mse, e.mse - low, e.mse + high)
 
 
 def _line(
@@ -273,7 +282,9 @@ def _whiteness(region: str, left_over: Array, mask: Mask) -> Line:
 def _average(region: str, y: Array, f: Array, v: Array, detector_error: float) -> Line:
     """Deviation of z, the difference of the averages in standard errors of counting."""
     z = (f.mean(0) - y.mean(0)) / np.sqrt(v.mean(0) / len(v))
-    few = f"{len(y)} frames are too few for an average, {FEWEST} are the least"
+    doubt = "" if y.any() else "nothing was counted"
+    if len(y) < FEWEST:
+        doubt = f"{len(y)} frames are too few for an average, {FEWEST} are the least"
     value = float(np.sqrt((z**2).mean()))
     error = float(np.hypot(1 / np.sqrt(2 * z.size), detector_error / 2 * value))
     bad = "the average shows what the denoised frames do not, or the other way round"
@@ -288,7 +299,7 @@ def _average(region: str, y: Array, f: Array, v: Array, detector_error: float) -
         f"Yes: root mean square of z {value:.3f}.",
         f"No: root mean square of z {value:.3f}; {bad}.",
         limit=0.1,
-        doubt=few if len(y) < FEWEST else "",
+        doubt=doubt,
     )
 
 
@@ -460,9 +471,11 @@ def _new(known: list[Any], places: NDArray[Any], reach: float) -> list[Any]:
 
 def _error(name: str, route: str, e: Estimate, doubt: str = "") -> Line:
     good = f"uPSNR {e.psnr():.1f} dB, mean squared error {e.low:.5f} to {e.high:.5f}."
-    if not e.low > 0 and e.high > 0:
-        least = Estimate(e.high, e.high, e.high).psnr()
-        good = f"uPSNR at least {least:.1f} dB: a mean squared error of at most {e.high:.5f}."
+    if not e.low > 0:
+        good = f"too small to be told: mean squared error {e.low:.5f} to {e.high:.5f}."
+        if 0 < e.high < INF:
+            least = Estimate(e.high, e.high, e.high).psnr()
+            good = f"uPSNR at least {least:.1f} dB: a mean squared error of at most {e.high:.5f}."
     return _line(
         f"error_{name}",
         "all",
