@@ -190,13 +190,13 @@ class ByColumn(NamedTuple):
 
 
 def by_column(
-    y: Array, f: Array, v: Array, positions: Array, radius: float, width: float
+    y: Array, f: Array, v: Array, positions: Array, radius: float, fine: float
 ) -> ByColumn:
     """Slope and kept contrast in the disc of every column.
 
-    Of movies (t, y, x); positions (n, 2), radius and the width of a column in pixels.
+    Of movies (t, y, x); positions (n, 2), radius and the smoothing of `others` in pixels.
     """
-    far, doubt = others(y, width)
+    far, doubt = others(y, fine)
     reach = int(np.ceil(radius))
     grid = np.mgrid[-reach : reach + 1, -reach : reach + 1].reshape(2, -1)
     rows = []

@@ -108,7 +108,7 @@ def report(
     ('fail', 0.81)
     """
     y, f = movie_pair(raw, denoised)
-    v = averaging.variance_of(detector, np.maximum(f, 0.02 * float(f.mean())))
+    v = averaging.noise_of(detector, f)
     own = without_truth.own_errors(f, y, detector=detector)
     places: dict[str, Mask] = {"all": np.ones(y.shape[1:], bool)}
     found = None
@@ -128,22 +128,23 @@ def report(
     card = []
     left_over = (y - f) / np.sqrt(v)
     for name, mask in places.items():
-        inside = [_within(a, mask) for a in (y, f, v)]
+        here = _within(y, mask), _within(f, mask), _within(v, mask)
         card += [
-            _scale(name, *inside),
-            _residual(name, *inside[:2], _within(own, mask), detector_error),
+            _scale(name, *here),
+            _residual(name, *here[:2], _within(own, mask), detector_error),
             _whiteness(name, left_over, mask),
-            _average(name, *inside, detector_error),
+            _average(name, *here, detector_error),
         ]
     del left_over
     if "vacuum" in places:
         card.append(_invented(*(_within(a, places["vacuum"]) for a in (y, f, v))))
     far, doubt = regression.others(y, fine)
     for name in [k for k in places if k not in ("all", "vacuum")] or ["all"]:
-        inside = [_within(a, places[name]) for a in (y, f, v)]
-        card += _contrast(name, *inside, _within(far, places[name]), doubt)
-        card += _changes(name, *inside)
-    del far, inside
+        mask = places[name]
+        here = _within(y, mask), _within(f, mask), _within(v, mask)
+        card += _contrast(name, *here, _within(far, mask), doubt)
+        card += _changes(name, *here)
+    del far, here
     card += _moved(y, f, v)
     card += _columns(y, f, v, found, pixel_size)
     unsure = detector_error * _noise(y, f, own)
