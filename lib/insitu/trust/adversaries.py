@@ -75,7 +75,7 @@ def adversaries(
     }
 
 
-def _near(positions: Array, shape: tuple[int, ...], radius: float) -> NDArray[np.bool_]:
+def _near(positions: Iterable[Array], shape: tuple[int, ...], radius: float) -> NDArray[np.bool_]:
     rows, across = np.mgrid[: shape[0], : shape[1]]
     near = np.zeros(shape, bool)
     for y, x in positions:

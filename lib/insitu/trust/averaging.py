@@ -96,6 +96,11 @@ def movie_pair(raw: ArrayLike, denoised: ArrayLike) -> tuple[Array, Array]:
     return y, f
 
 
+def noise_of(detector: Detector | None, movie: Array) -> Array:
+    """Variance of the counts of a denoised movie [e-^2], as if it were nowhere quite dark."""
+    return variance_of(detector, np.maximum(movie, 0.02 * float(movie.mean())))
+
+
 def variance_of(detector: Detector | None, mean: Array) -> Array:
     """Variance of a count of that mean [e-^2]; of Poisson's detector, if none is given."""
     if detector is None:

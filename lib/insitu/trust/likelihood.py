@@ -181,8 +181,8 @@ class RingTest(NamedTuple):
 
     electrons: Array  # (n,) counted in the disc, in all frames
     expected: Array  # (n,) of them, if the disc is like the ring around it
-    p_value: Array  # (n,) probability of as many electrons or more, if it is
-    frames: int
+    z: Array  # (n,) the excess in standard deviations
+    p_value: Array  # (n,) probability of as many electrons or more, if they are alike
 
 
 def ring_test(
@@ -241,19 +241,24 @@ def ring_test(
     around, m = wide - hole, (w - h).astype(float)
     both, share = electrons + around, n / (n + m)
     if detector is None or isinstance(detector, Poisson):
+        deviation = np.sqrt(both * share * (1 - share))
         law = stats.binom(np.rint(both), share)
         upper, above = law.sf(electrons - 1), law.sf(electrons)
     else:
+        # of K (1 - share) - L share
         _, second, third = moments(detector, np.maximum(both / (n + m) / number, 1e-6))
-        ratio = n / np.maximum(m, 1)
-        variance = number * second * n * (1 + ratio)
-        skewness = number * third * n * (1 - ratio**2) / variance**1.5
-        excess = electrons - around * ratio
+        weights = (1 - share) ** 2 * n + share**2 * m, (1 - share) ** 3 * n - share**3 * m
+        deviation = np.sqrt(number * second * weights[0])
+        skewness = number * third * weights[1] / np.maximum(deviation, 1e-9) ** 3
         upper, above = (
-            stats.pearson3.sf((excess + tie) / np.sqrt(variance), skewness) for tie in (-0.5, 0.5)
+            stats.pearson3.sf(
+                (electrons - both * share + tie * (1 - share)) / np.maximum(deviation, 1e-9),
+                skewness,
+            )
+            for tie in (-0.5, 0.5)
         )
-    p_value = _spread(upper, above, dark, generator)
-    return RingTest(electrons, both * share, p_value, number)
+    z = (electrons - both * share) / np.maximum(deviation, 1e-9)
+    return RingTest(electrons, both * share, z, _spread(upper, above, dark, generator))
 
 
 def supported(

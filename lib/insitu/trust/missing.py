@@ -16,6 +16,8 @@ from scipy import ndimage, signal, stats
 Array = NDArray[np.float64]
 RATE = 0.001  # of false findings, of one sign, in the map or at sites
 LEAST = 0.03  # of the mean of the counts: a weaker peak is a bias, not a column
+LOBE = 0.25  # of a peak: its lobes beside it, of the other sign
+CERTAIN = 4.5  # z of a peak whose lobes are taken off
 
 
 class Difference(NamedTuple):
@@ -32,7 +34,7 @@ class Difference(NamedTuple):
 
         Those peaks of the map whose false-discovery rate is below 0.1 %.
         """
-        z = np.where(sign * self.amplitude > self.least, sign * self.z, 0.0)
+        z = self._of_sign(sign)
         top = np.argwhere((z == ndimage.maximum_filter(z, size=2 * self.reach + 1)) & (z > 2))
         top = top[np.argsort(-z[tuple(top.T)])]
         high = z[tuple(top.T)]
@@ -40,9 +42,15 @@ class Difference(NamedTuple):
         return np.asarray(top[: int(np.flatnonzero(passes).max(initial=-1)) + 1])
 
     def at(self, sites: Array, sign: int) -> Array:
-        """Take z of too much (1) or too little (-1) at sites (n, 2) [px]; 0 where it is weak."""
+        """Take z of too much (1) or too little (-1) at sites (n, 2) [px]; 0 where it is faint."""
         where = tuple(np.rint(sites).astype(int).reshape(-1, 2).T)
-        return np.where(sign * self.amplitude > self.least, sign * self.z, 0.0)[where]
+        return self._of_sign(sign)[where]
+
+    def _of_sign(self, sign: int) -> Array:
+        """Z of too much, or too little, less the lobes of stronger peaks; 0 where it is faint."""
+        beside = ndimage.maximum_filter(-sign * self.z, size=5 * self.reach + 1)
+        z = sign * self.z - np.where(beside > CERTAIN, LOBE * beside, 0.0)
+        return np.where(sign * self.amplitude > self.least, z, 0.0)
 
 
 def clear(z: Array) -> NDArray[np.bool_]:

@@ -75,6 +75,7 @@ def find_regions(raw: Array, denoised: Array, variance: Array, pixel_size: float
     specimen = _near(positions, shape, 2.0 / pixel_size)
     strip = _support(specimen, pixel_size)
     vacuum = ~_near(positions, shape, HALO / pixel_size) & ~strip
+    vacuum &= _inner(vacuum, pixel_size)
     at = np.rint(positions).astype(int).reshape(-1, 2)
     inside = strip[at[:, 0], at[:, 1]]
     kind[~inside & _open(positions, vacuum, pixel_size)] = "surface"
@@ -124,11 +125,18 @@ def _near(positions: Array, shape: tuple[int, ...], radius: float) -> Mask:
     return np.asarray(ndimage.distance_transform_edt(empty) <= radius)
 
 
+def _inner(mask: Mask, pixel_size: float) -> Mask:
+    """A mask whose edge, where columns are cut off and not found, is that of the inside."""
+    edge = max(1, round(EDGE / pixel_size))
+    if min(mask.shape) <= 2 * edge:
+        return mask
+    return np.pad(mask[edge:-edge, edge:-edge], edge, "edge")
+
+
 def _support(specimen: Mask, pixel_size: float) -> Mask:
     """Strips along the edges of the frame that the specimen fills, if they are not all of it."""
     strip = np.zeros_like(specimen)
-    edge = max(1, round(EDGE / pixel_size))  # where no column is looked for
-    specimen = np.pad(specimen[edge:-edge, edge:-edge], edge, "edge")
+    specimen = _inner(specimen, pixel_size)
     for axis in (0, 1):
         filled = specimen.mean(1 - axis) > FILLED
         lines = np.logical_and.accumulate(filled) | np.logical_and.accumulate(filled[::-1])[::-1]

@@ -130,8 +130,8 @@ def lag(y: Array, f: Array, v: Array) -> Measure:
     """By how many frames a denoised movie is late, negative where it is early.
 
     Least squares of y - f on the rate at which f changes. Where nothing happens that rate is
-    noise, and may be correlated with y in any way: what the median frame has of it is taken for
-    such, and its share is added to the error.
+    noise, or a drift, and may be correlated with y in any way: what the median frame has of it is
+    taken for such, and its share of the value, or of one frame, is added to the error.
     """
     nothing = Measure(float("nan"), float("inf"))
     if len(y) < 8:
@@ -144,15 +144,15 @@ def lag(y: Array, f: Array, v: Array) -> Measure:
     value, error = _ratio(
         float((rate * (y - f)[t]).sum()), float(power.sum()), float((square * v[t]).sum())
     )
-    return Measure(value, float(np.hypot(error, np.median(power) / power.mean())))
+    share = np.median(power) / power.mean()
+    return Measure(value, float(np.hypot(error, share * max(1.0, abs(value)))))
 
 
-def wander(y: Array, f: Array, v: Array, parts: int = 8) -> tuple[Array, Array]:
+def wander(y: Array, f: Array, v: Array, *steps: Array, parts: int = 8) -> tuple[Array, Array]:
     """Shift of a denoised movie against its counts in each of some parts, less its mean.
 
-    Rows and columns [px] (parts, 2), and their errors.
+    Rows and columns [px] (parts, 2), and their errors; `steps` are the slopes of f along both.
     """
-    steps = np.gradient(f, axis=1), np.gradient(f, axis=2)
     edges = np.linspace(0, len(y), parts + 1).astype(int)
     rows = []
     for first, last in pairwise(edges):
@@ -169,13 +169,12 @@ def shift(y: Array, f: Array, v: Array, *slopes: Array) -> list[Measure]:
     Least squares of y - f on the derivatives of f, of (t, n) each: for rows and columns in
     pixels, for time in frames.
     """
-    g = np.stack([s.ravel() for s in slopes])
-    matrix = g @ g.T
+    matrix = np.array([[np.vdot(a, b) for b in slopes] for a in slopes])
     if np.linalg.matrix_rank(matrix) < len(slopes):
         return [Measure(float("nan"), float("inf"))] * len(slopes)
     inverse = np.linalg.inv(matrix)
-    value = inverse @ (g @ (y - f).ravel())
-    variance = inverse @ ((g * v.ravel()) @ g.T) @ inverse
+    value = inverse @ [np.vdot(a, y - f) for a in slopes]
+    variance = inverse @ [[np.vdot(a * v, b) for b in slopes] for a in slopes] @ inverse
     return [
         Measure(float(a), float(np.sqrt(b))) for a, b in zip(value, np.diag(variance), strict=True)
     ]
@@ -191,13 +190,13 @@ class ByColumn(NamedTuple):
 
 
 def by_column(
-    y: Array, f: Array, v: Array, positions: Array, radius: float, width: float
+    y: Array, f: Array, v: Array, positions: Array, radius: float, fine: float
 ) -> ByColumn:
     """Slope and kept contrast in the disc of every column.
 
-    Of movies (t, y, x); positions (n, 2), radius and the width of a column in pixels.
+    Of movies (t, y, x); positions (n, 2), radius and the smoothing of `others` in pixels.
     """
-    far, doubt = others(y, width)
+    far, doubt = others(y, fine)
     reach = int(np.ceil(radius))
     grid = np.mgrid[-reach : reach + 1, -reach : reach + 1].reshape(2, -1)
     rows = []

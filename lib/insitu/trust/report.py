@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from insitu import InputError
 from insitu.counting.detector import Detector
 from insitu.trust import averaging, metrics, missing, regression, without_truth
 from insitu.trust.averaging import movie_pair
@@ -50,6 +51,7 @@ def report(
     vacuum: Mask | None = None,
     truth: ArrayLike | None = None,
     detector: Detector | None = None,
+    detector_error: float = 0.0,
     seed: int = 0,
 ) -> list[Line]:
     """Judge a denoised movie, of whatever program, by its raw counts, region by region.
@@ -66,11 +68,14 @@ def report(
         [A]; with it columns are looked for, and the lines told for vacuum, bulk, surface and
         support (see `insitu.trust.regions`); 0 judges the frame as a whole.
     vacuum : (y, x) array of bool, optional
-        Where there is no specimen; else what is far from every column.
+        Where there is no specimen, and every column is invented; else what is far from all.
     truth : (t, y, x) array, optional
         Clean frames, where they are known.
     detector : Detector, optional
         With which the counts were recorded; Poisson's by default.
+    detector_error : float
+        Relative standard error of its variance, if it was fitted; what rests on that variance,
+        `residual`, `average` and `error_own_counts`, is that much less certain.
     seed : int
         Of the bootstrap and of the null distribution of the map.
 
@@ -89,7 +94,7 @@ def report(
     Raises
     ------
     InputError
-        If the movies are not of one shape, or hold NaN.
+        If the movies are not of one shape, or hold NaN, or the mask is none.
 
     Examples
     --------
@@ -104,7 +109,7 @@ def report(
     ('fail', 0.81)
     """
     y, f = movie_pair(raw, denoised)
-    v = averaging.variance_of(detector, np.maximum(f, 0.02 * float(f.mean())))
+    v = averaging.noise_of(detector, f)
     own = without_truth.own_errors(f, y, detector=detector)
     places: dict[str, Mask] = {"all": np.ones(y.shape[1:], bool)}
     found = None
@@ -112,30 +117,40 @@ def report(
         found = find_regions(y.mean(0), f.mean(0), v.mean(0) / len(v), pixel_size)
         places |= found.masks
     if vacuum is not None:
-        places |= {"vacuum": vacuum}
+        if vacuum.shape != y.shape[1:] or not vacuum.any():
+            raise InputError(
+                f"vacuum: expected a mask of {y.shape[1]} x {y.shape[2]} pixels, not all of them "
+                f"False, got {vacuum.shape}"
+            )
+        specimen = {k: m & ~vacuum for k, m in places.items() if k not in ("all", "vacuum")}
+        places = {"all": places["all"], "vacuum": vacuum}
+        places |= {k: m for k, m in specimen.items() if m.any()}
     fine = FINE / pixel_size if pixel_size else 0.8
     card = []
+    left_over = (y - f) / np.sqrt(v)
     for name, mask in places.items():
-        inside = y[:, mask], f[:, mask], v[:, mask]
+        here = _within(y, mask), _within(f, mask), _within(v, mask)
         card += [
-            _scale(name, *inside),
-            _residual(name, (inside[0] - inside[1]) ** 2, own[:, mask]),
-            _whiteness(name, (y - f) / np.sqrt(v), mask),
-            _average(name, *inside),
+            _scale(name, *here),
+            _residual(name, *here[:2], _within(own, mask), detector_error),
+            _whiteness(name, left_over, mask),
+            _average(name, *here, detector_error),
         ]
+    del left_over
     if "vacuum" in places:
-        mask = places["vacuum"]
-        card.append(_invented(y[:, mask], f[:, mask], v[:, mask]))
-    specimen = [k for k in places if k not in ("all", "vacuum")] or ["all"]
+        card.append(_invented(*(_within(a, places["vacuum"]) for a in (y, f, v))))
     far, doubt = regression.others(y, fine)
-    for name in specimen:
+    for name in [k for k in places if k not in ("all", "vacuum")] or ["all"]:
         mask = places[name]
-        inside = y[:, mask], f[:, mask], v[:, mask]
-        card += _contrast(name, *inside, far[:, mask], doubt)
-        card += _changes(name, *inside)
+        here = _within(y, mask), _within(f, mask), _within(v, mask)
+        card += _contrast(name, *here, _within(far, mask), doubt)
+        card += _changes(name, *here)
+    del far, here
     card += _moved(y, f, v)
     card += _columns(y, f, v, found, pixel_size)
-    card.append(_error("own_counts", "own counts", without_truth.bootstrap_mean(own, seed=seed)))
+    unsure = detector_error * _noise(y, f, own)
+    by_own = _widened(without_truth.bootstrap_mean(own, seed=seed), unsure)
+    card.append(_error("own_counts", "own counts", by_own))
     if len(y) > 10:
         away = without_truth.from_other_frames(f, y, seed=seed)
         card.append(_error("other_frames", "frames 3 to 5 away", away))
@@ -145,6 +160,22 @@ def report(
     if truth is not None:
         card.append(_true_error(f, movie_pair(truth, f)[0]))
     return card
+
+
+def _within(movie: Array, mask: Mask) -> Array:
+    """Pixels of a movie (t, n); a view, where they are all."""
+    return movie.reshape(len(movie), -1) if mask.all() else movie[:, mask]
+
+
+def _noise(y: Array, f: Array, own: Array) -> float:
+    """Mean variance of counting [e-^2]: the mean square of the residual, less `own`."""
+    return float(np.mean((y - f) ** 2)) - float(own.mean())
+
+
+def _widened(e: Estimate, unsure: float) -> Estimate:
+    """With another, independent standard error, of which an interval of 95 % has two."""
+    low, high = (float(np.hypot(end - e.mse, 2 * unsure)) for end in (e.low, e.high))
+    return Estimate(e.mse, e.mse - low, e.mse + high)
 
 
 def _line(
@@ -161,8 +192,8 @@ def _line(
 ) -> Line:
     """A line whose verdict is that of its numbers, if there is no doubt.
 
-    `allowed` is widened by 1.5 errors, and to 4 errors around its middle, or its one end. With an error
-    above `limit` only a finding is one; a pass is none.
+    `allowed` is widened by 1.5 errors, and to 4 errors around its middle, or its one end. With
+    an error above `limit` only a finding is one; a pass is none.
     """
     value, error = found
     low, high = allowed
@@ -202,13 +233,14 @@ def _scale(region: str, y: Array, f: Array, v: Array) -> Line:
     )
 
 
-def _residual(region: str, square: Array, own: Array) -> Line:
+def _residual(region: str, y: Array, f: Array, own: Array, detector_error: float) -> Line:
     """Mean square of the residual over the variance of counting."""
-    noise = float((square - own).mean())
+    noise = _noise(y, f, own)
     ratio, error = NAN, INF
     if noise > 0:
-        ratio = float(square.mean()) / noise
+        ratio = 1 + float(own.mean()) / noise
         error = float(own.std()) / np.sqrt(own.size) / noise
+        error = float(np.hypot(error, detector_error * ratio))
     lost = "more than noise was taken out, something of the specimen is missing"
     return _line(
         "residual",
@@ -223,27 +255,26 @@ def _residual(region: str, square: Array, own: Array) -> Line:
 
 
 def _whiteness(region: str, left_over: Array, mask: Mask) -> Line:
-    r = left_over - left_over[:, mask].mean()
+    r = np.where(mask, left_over - _within(left_over, mask).mean(), 0.0)
+    power = float(np.vdot(r, r)) / (len(r) * mask.sum())
     shifts = {
         "column": (r[:, :, 1:], r[:, :, :-1], mask[:, 1:] & mask[:, :-1]),
         "row": (r[:, 1:], r[:, :-1], mask[1:] & mask[:-1]),
         "frame": (r[1:], r[:-1], mask),
     }
-    power = float((r[:, mask] ** 2).mean())
-    values = {
-        name: Measure(
-            float((a[:, both] * b[:, both]).mean()) / power, 1 / np.sqrt(len(a) * both.sum())
-        )
-        for name, (a, b, both) in shifts.items()
-        if len(a) and both.any() and power
-    }
+    values = {}
+    for name, (a, b, both) in shifts.items():
+        n = len(a) * int(both.sum())
+        if n and power:
+            together = float(np.einsum("tyx,tyx->", a, b))
+            values[name] = Measure(together / n / power, 1 / np.sqrt(n))
     name = max(values, key=lambda k: abs(values[k].value) / values[k].error, default="column")
     measured = ", ".join(f"next {k} {m.value:+.4f}" for k, m in values.items())
     return _line(
         "whiteness",
         region,
         f"Is what was taken out {WHERE[region]} white?",
-        values.get(name, Measure(NAN, INF)),
+        values.get(name, NOTHING),
         (-0.02, 0.02),
         f"Yes: it has no pattern (correlation with the {measured}).",
         f"No: it is alike from {name} to {name} (correlation with the {measured}).",
@@ -251,11 +282,14 @@ def _whiteness(region: str, left_over: Array, mask: Mask) -> Line:
     )
 
 
-def _average(region: str, y: Array, f: Array, v: Array) -> Line:
+def _average(region: str, y: Array, f: Array, v: Array, detector_error: float) -> Line:
     """Deviation of z, the difference of the averages in standard errors of counting."""
-    z = (f - y).mean(0) / np.sqrt(v.mean(0) / len(v))
-    few = f"{len(y)} frames are too few for an average, {FEWEST} are the least"
+    z = (f.mean(0) - y.mean(0)) / np.sqrt(v.mean(0) / len(v))
+    doubt = "" if y.any() else "nothing was counted"
+    if len(y) < FEWEST:
+        doubt = f"{len(y)} frames are too few for an average, {FEWEST} are the least"
     value = float(np.sqrt((z**2).mean()))
+    error = float(np.hypot(1 / np.sqrt(2 * z.size), detector_error / 2 * value))
     bad = "the average shows what the denoised frames do not, or the other way round"
     if value < 1:
         bad = f"it agrees better than independent counts can: {SEEN}"
@@ -263,12 +297,12 @@ def _average(region: str, y: Array, f: Array, v: Array) -> Line:
         "average",
         region,
         f"Does it differ from the average of {len(y)} frames {WHERE[region]} by counting alone?",
-        Measure(value, float(1 / np.sqrt(2 * z.size))),
+        Measure(value, error),
         (0.8, 1.1),
         f"Yes: root mean square of z {value:.3f}.",
         f"No: root mean square of z {value:.3f}; {bad}.",
         limit=0.1,
-        doubt=few if len(y) < FEWEST else "",
+        doubt=doubt,
     )
 
 
@@ -360,14 +394,16 @@ def _told(found: Measure) -> str:
 
 def _moved(y: Array, f: Array, v: Array) -> list[Line]:
     down = right = off = NOTHING
-    if min(f.shape[1:]) > 1:
-        down, right = regression.shift(y, f, v, np.gradient(f, axis=1), np.gradient(f, axis=2))
     at = ""
-    if min(f.shape[1:]) > 1 and len(y) >= FEWEST and np.isfinite(down.value):
-        values, errors = regression.wander(y, f, v)
-        part, axis = np.unravel_index(np.abs(values / errors).argmax(), values.shape)
-        off = Measure(float(values[part, axis]), float(errors[part, axis]))
-        at = f" in part {part + 1} of 8, along {'yx'[axis]}"
+    if min(f.shape[1:]) > 1:
+        steps = np.gradient(f, axis=1), np.gradient(f, axis=2)
+        down, right = regression.shift(y, f, v, *steps)
+        if len(y) >= FEWEST and np.isfinite(down.value):
+            values, errors = regression.wander(y, f, v, *steps)
+            part, axis = np.unravel_index(np.abs(values / errors).argmax(), values.shape)
+            off = Measure(float(values[part, axis]), float(errors[part, axis]))
+            at = f" in part {part + 1} of 8, along {'yx'[axis]}"
+        del steps
     late = regression.lag(*(a.reshape(len(a), -1) for a in (y, f, v)))
     return [
         _line(
@@ -438,9 +474,11 @@ def _new(known: list[Any], places: NDArray[Any], reach: float) -> list[Any]:
 
 def _error(name: str, route: str, e: Estimate, doubt: str = "") -> Line:
     good = f"uPSNR {e.psnr():.1f} dB, mean squared error {e.low:.5f} to {e.high:.5f}."
-    if not e.low > 0 and e.high > 0:
-        least = Estimate(e.high, e.high, e.high).psnr()
-        good = f"uPSNR at least {least:.1f} dB: a mean squared error of at most {e.high:.5f}."
+    if not e.low > 0:
+        good = f"too small to be told: mean squared error {e.low:.5f} to {e.high:.5f}."
+        if 0 < e.high < INF:
+            least = Estimate(e.high, e.high, e.high).psnr()
+            good = f"uPSNR at least {least:.1f} dB: a mean squared error of at most {e.high:.5f}."
     return _line(
         f"error_{name}",
         "all",
