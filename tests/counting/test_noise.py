@@ -151,6 +151,43 @@ def test_diagnosis_of_correlated_noise():
     assert found["Is it independent from frame to frame?"].good
 
 
+@pytest.mark.parametrize("blank", [[7], [0, 19]])
+@pytest.mark.parametrize("dark", [0.0, 0.01])
+def test_blank_frames_are_named_and_change_no_verdict(blank, dark):
+    movie = poisson_movie((40, 64, 64), 0.6 + 0.4 * np.sin(np.arange(64) / 6) ** 2)
+    with_blanks = movie.copy()
+    with_blanks[blank] = RNG(1).poisson(dark, (len(blank), 64, 64))
+    mean = noise.leave_one_out_mean(with_blanks)
+    *found, last = diagnosis.diagnose(with_blanks, mean, pixel_size=0.2)
+    without = np.delete(movie, blank, axis=0)
+    mean = noise.leave_one_out_mean(without)
+    assert found == diagnosis.diagnose(without, mean, pixel_size=0.2)
+    assert all(f.good for f in found)
+    assert last.question == "Are there blank frames?"
+    assert f"{', '.join(map(str, blank))} (the first is 0)" in last.answer
+    assert last.answer.count(".") == 1  # one sentence
+    assert not last.good
+
+
+def test_a_movie_that_is_dim_everywhere_has_no_blank_frames():
+    for mean in (0.0005, 0.002, 0.02):
+        movie = poisson_movie((200, 64, 64), mean)
+        assert not len(noise.blank_frames(movie))
+    assert len(answers(movie)) == 5
+    fading = poisson_movie((40, 64, 64), np.linspace(1.0, 0.2, 40)[:, None, None])
+    assert not len(noise.blank_frames(fading))
+
+
+def test_a_movie_of_blank_frames_is_refused():
+    assert not len(noise.blank_frames(np.zeros((4, 32, 32))))
+    with pytest.raises(InputError, match="every value is 0"):
+        noise.as_counts(np.zeros((4, 32, 32)))
+    movie = poisson_movie((5, 32, 32))
+    movie[1:] = 0
+    with pytest.raises(InputError, match="4 of 5 frames are blank"):
+        answers(movie)
+
+
 def test_alias_table_draws_what_it_was_given():
     p = RNG(0).dirichlet(np.full(11, 0.3), 7)
     rows = torch.arange(7, dtype=torch.int32).repeat_interleave(300_000)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from insitu import InputError
 from insitu.counting import noise
 from insitu.counting.poisson import Poisson
 
@@ -35,6 +36,8 @@ def diagnose(
 ) -> list[Finding]:
     """Answer five questions about a movie.
 
+    Blank frames (`noise.blank_frames`) are left out of all answers, and then named in a sixth.
+
     Parameters
     ----------
     counts : (t, y, x) array
@@ -50,7 +53,12 @@ def diagnose(
     -------
     list of Finding
         Are they counts, are they Poisson, is the noise white in space, in time, and what is the
-        dose.
+        dose. If there are blank frames: which.
+
+    Raises
+    ------
+    InputError
+        If fewer than two frames are not blank.
 
     Examples
     --------
@@ -63,12 +71,34 @@ def diagnose(
     Is the noise independent from pixel to pixel? Yes: a blind spot of one pixel is enough.
     """
     k = np.asarray(counts)
+    blank = noise.blank_frames(k)
+    if len(blank):
+        kept = np.delete(k, blank, axis=0)
+        if len(kept) < 2:
+            raise InputError(f"movie: {len(blank)} of {len(k)} frames are blank; give 2 or more")
+        # the mean that was given has the blank frames in it
+        found = diagnose(kept, noise.leave_one_out_mean(kept), pixel_size=pixel_size, vacuum=vacuum)
+        return [*found, _blank(k, blank)]
     histogram = noise.histogram_by_mean(k, mean)
     bin_mean, variance = noise.histogram_moments(histogram)
     fano = variance / np.maximum(bin_mean, 1e-9)
     first, in_time = _are_counts(k, fano), _is_white_in_time(k)
     poisson = [_is_poisson(histogram, fano, in_time.good)] if first.good else []
     return [first, *poisson, _is_white(k), in_time, _dose(k, pixel_size, vacuum)]
+
+
+def _blank(k: np.ndarray, blank: np.ndarray) -> Finding:
+    named = ", ".join(map(str, blank[:20])) + (", ..." if len(blank) > 20 else "")
+    frames, be, them = ("Frame", "is", "it") if len(blank) == 1 else ("Frames", "are", "them")
+    total = k.sum((1, 2), dtype=np.float64)
+    return Finding(
+        "Are there blank frames?",
+        f"{frames} {named} (the first is 0) {be} blank, as behind a closed shutter, and left out "
+        f"of all answers; leave {them} out of what you denoise, too.",
+        f"{total[blank].max():.0f} electrons at most, median frame {np.median(total):.0f}",
+        "less than a tenth of the median frame's",
+        False,
+    )
 
 
 def _are_counts(k: np.ndarray, fano: np.ndarray) -> Finding:

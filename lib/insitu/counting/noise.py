@@ -81,6 +81,33 @@ give the counted frames, or divide by the gain and round where that is exact
     return movie.astype(np.int32)
 
 
+def blank_frames(frames: ArrayLike) -> NDArray[np.intp]:
+    """Find frames that the beam did not reach: a closed shutter, a lost frame.
+
+    A frame is blank if its total is less than a tenth of the median's, over frames in which
+    anything was counted, and if chance does not do that to so few electrons (5 standard
+    deviations).
+
+    Returns
+    -------
+    (n,) array of int
+        Their numbers.
+
+    Examples
+    --------
+    >>> movie = np.random.default_rng(0).poisson(0.8, (6, 16, 16))
+    >>> movie[2] = 0
+    >>> blank_frames(movie).tolist()
+    [2]
+    """
+    movie = np.asarray(frames)
+    total = movie.reshape(len(movie), -1).sum(1, dtype=np.float64)
+    if not total.any():
+        return np.zeros(0, np.intp)
+    usual = float(np.median(total[total > 0]))
+    return np.flatnonzero((total < 0.1 * usual) & (usual - total > 5 * np.sqrt(usual)))
+
+
 def leave_one_out_mean(
     frames: ArrayLike, *, sigma: tuple[float, float] | None = None
 ) -> NDArray[np.float32]:
