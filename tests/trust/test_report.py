@@ -207,6 +207,19 @@ def test_verdicts_are_those_of_the_numbers(movie, still):
         assert (low <= line.value <= high) == (line.verdict == "pass"), line
 
 
+def test_limits_allow_for_four_errors_around_the_truth(still):
+    """Within a region of few pixels and frames the errors are wider than the limits."""
+    lines = report(still.counts[:10], still.clean[:10], pixel_size=still.size)
+    wide = 0
+    for line in lines:
+        right = float(line.line in ("residual", "average", "contrast", "slope", "changes_kept"))
+        if line.error and line.low is not None and line.high is not None:
+            assert line.low <= right - 4 * line.error * (1 - 1e-9), line
+            assert line.high >= right + 4 * line.error * (1 - 1e-9), line
+            wide += line.high == pytest.approx(right + 4 * line.error)
+    assert wide > 10
+
+
 def test_who_has_seen_the_counts_is_found_out(movie):
     _, counts = movie
     seeing = ndimage.uniform_filter1d(counts.astype(float), 5, axis=0)

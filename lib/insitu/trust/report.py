@@ -192,15 +192,15 @@ def _line(
 ) -> Line:
     """A line whose verdict is that of its numbers, if there is no doubt.
 
-    `allowed` is widened by 1.5 errors, and to 4 errors around its middle, or its one end. With
-    an error above `limit` only a finding is one; a pass is none.
+    `allowed` is widened by 1.5 errors, and to 4 errors around what the truth has, 0 or else 1.
+    With an error above `limit` only a finding is one; a pass is none.
     """
     value, error = found
     low, high = allowed
-    middle = (low + high) / 2 if np.isfinite(low + high) else high if np.isfinite(high) else low
+    right = 0.0 if low <= 0 <= high else 1.0
     if np.isfinite(error):
-        low = min(low - CLEARLY * error, middle - SURE * error)
-        high = max(high + CLEARLY * error, middle + SURE * error)
+        low = min(low - CLEARLY * error, right - SURE * error)
+        high = max(high + CLEARLY * error, right + SURE * error)
     if not np.isfinite([value, error]).all():
         doubt = doubt or "too little was counted, or a movie does not vary"
     elif error > limit and low <= value <= high:
