@@ -29,3 +29,16 @@ def test_clean_image_holds_nothing_beyond_the_aperture():
     frequency = np.fft.fftfreq(276, 0.12)
     beyond = np.hypot(frequency[:, None], frequency) > 1 / 0.48
     assert power[beyond].sum() < 1e-4 * power.sum()
+
+
+def test_the_second_real_movie_and_its_vacuum_are_those_of_its_authors():
+    """Made from the test data of detectda 0.5.6, as counts; the licence lies beside."""
+    sums = {
+        "pt-edge.tif": "a15558f1f8669d8acf600fa54124bda77fa3271e78e8be1e6b9492ac428a0570",
+        "pt-edge-vacuum.tif": "df1fbb88007443fc609ceb280904cb283604146a9757c5f587978458f1ce9c15",
+    }
+    for name, known in sums.items():
+        assert hashlib.sha256((DATA / name).read_bytes()).hexdigest() == known
+    assert "Andrew M. Thomas" in (DATA / "pt-edge.LICENSE").read_text()
+    vacuum = tifffile.imread(DATA / "pt-edge-vacuum.tif").astype(float)
+    assert abs(vacuum.mean() - 3.069) < 0.001
