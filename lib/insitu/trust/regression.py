@@ -66,7 +66,7 @@ def others(y: Array, width: float) -> tuple[Array, Array]:
     """For each frame the mean of those 3 to 40 away, smoothed, and the variance of its noise.
 
     Of a movie (t, y, x); `width` is the standard deviation of the Gaussian [px]. Its noise is not
-    that of the frame itself, and smoothed at the scale of a column there is little of it. The
+    that of the frame itself, and smoothed over a part of a column there is less of it. The
     second answer is the factor (t, 1) by which the variance of a count is to be multiplied.
     """
     total = np.concatenate([np.zeros_like(y[:1]), np.cumsum(y, 0)])

@@ -77,7 +77,7 @@ def report(
         Relative standard error of its variance, if it was fitted; what rests on that variance,
         `residual`, `average` and `error_own_counts`, is that much less certain.
     seed : int
-        Of the bootstrap and of the null distribution of the map.
+        Of the bootstrap.
 
     Returns
     -------
