@@ -1,6 +1,6 @@
 """Make again what ships in this folder: a clean image, a movie with its truth, exit waves.
 
-    python data/make.py image|movie|waves|detector|denoiser|first|study|ours|udvd|rod|mixture
+    python data/make.py image|movie|waves|detector|denoiser|first|study|ours|udvd|rod|bars|mixture
                         [--output FOLDER]
 
 image  pt_ceo2_clean.tif, which chapter 2 counts electrons of, and its record; seconds
@@ -13,6 +13,8 @@ first  checkpoints/bf_cnn.safetensors; half an hour, likewise
 ours   checkpoints/movie_ours.safetensors, learned from the movie; ten minutes on two cores
 udvd   checkpoints/movie_udvd.safetensors, likewise; half an hour, goes on where it was stopped
 rod    checkpoints/rod.safetensors, three fits of chapter 10's tilt series; ten minutes on one core
+bars   error_bars.json, factors of chapter 10's error bars, from three fits of each of two other
+       particles; twenty minutes on one core, goes on where it was stopped
 mixture  checkpoints/mixture.safetensors, three fits of a law to that particle in incremental order;
        ten minutes on one core
 study  checkpoints/study.json, candidates for the denoiser; a quarter of an hour
@@ -47,7 +49,7 @@ from insitu.simulate import movie_files, movies, specimens, views
 from insitu.simulate.bank import Bank, make_bank
 from insitu.simulate.imaging import Optics, image
 from insitu.simulate.waves import exit_wave
-from insitu.tomography import ensembles, phantoms, volumes
+from insitu.tomography import ensembles, errorbars, phantoms, volumes
 from insitu.tomography.mixing import Mixing
 from insitu.tomography.prior import FreeChange
 from insitu.tomography.series import TiltSeries
@@ -283,6 +285,39 @@ def rod(folder: Path) -> Path:
     )
 
 
+def bars(folder: Path) -> Path:
+    """Write error_bars.json: a factor for each region, of particles that no page judges."""
+    settings = replace(volumes.SETTINGS, steps=500, validate_every=100)
+    found_of: dict[str, list[float]] = {}
+    for number, kind in enumerate(("alloying sphere", "alloying wire"), start=1):
+        particle = phantoms.Phantom(kind, 64, np.linspace(0, 1, 100))
+        angles = phantoms.tilt_angles("golden", 100)
+        rng = np.random.default_rng([0, 19 + number])
+        data, _ = phantoms.record(particle, angles, rng=rng)
+        parts = folder / "parts" / kind.split()[1]
+        parts.mkdir(parents=True, exist_ok=True)
+        fits = ensembles.fit_members(
+            data, FreeChange(), settings, seed=10 * number, folder=parts, progress=True
+        )
+        found, deviation = ensembles.mean_and_deviation(fits, spread=ensembles.spread_of(fits))
+        region = errorbars.regions(found, contrast=particle.contrast)
+        factors = errorbars.learned_factors(found, deviation, particle.truth(), region)
+        found_of[kind] = [round(float(f), 3) for f in factors]
+    record = {
+        "what": "factors with which error bars of an ensemble of three fits cover 68 % of a "
+        "region's errors; the mean of those of two simulated particles, 64 pixels and 100 tilts",
+        "made_by": "python data/make.py bars",
+        "regions": errorbars.REGIONS,
+        "factors": np.mean(list(found_of.values()), axis=0).round(3).tolist(),
+        "of": found_of,
+        "settings": asdict(settings),
+    }
+    path = folder / "error_bars.json"
+    with whole(path) as unfinished:
+        unfinished.write_text(json.dumps(record, indent=1) + "\n")
+    return path
+
+
 def mixture(folder: Path) -> Path:
     """Write checkpoints/mixture.safetensors: the law of chapter 10, in incremental order."""
     data, contrast = _tilted("incremental", 3)
@@ -321,6 +356,7 @@ def main() -> None:
         "ours": ours,
         "udvd": udvd,
         "rod": rod,
+        "bars": bars,
         "mixture": mixture,
     }
     parser = argparse.ArgumentParser(

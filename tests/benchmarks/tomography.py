@@ -70,7 +70,7 @@ def streaming(data, truth, peak, count=16):
 def published_size(steps=6):
     """Seconds a step at 128 pixels and 100 tilts, of the projections alone that are needed."""
     particle = phantoms.Phantom("alloying rod", 128, np.zeros(1))
-    volume = next(particle.volumes())
+    volume = particle.truth()[0]
     angles = phantoms.tilt_angles("golden", TILTS)
     data = tilt_series(Projector(angles, 128)(volume), angles)
     settings = replace(volumes.SETTINGS, steps=steps, validate_every=steps + 1)
@@ -107,7 +107,7 @@ def main():
         return
     calm = phantoms.Phantom("alloying rod", size, moments, still=True)
     still, _ = phantoms.record(calm, angles, rng=np.random.default_rng(1))
-    rest = next(calm.volumes())[None]
+    rest = phantoms.Phantom("alloying rod", size, np.array([0.5])).truth()
     for iterations in (50, 100):
         u = algebraic.sirt(Projector(angles, size), still.projections, iterations)
         tell(f"SIRT of a static specimen, {iterations}", quality(u[None], rest, peak))

@@ -8,6 +8,7 @@
 - `mixing`: a specimen of which the law is known by which its two metals mix
 - `volumes`: the one fit of both to a tilt series, and a stream of fits while tilts arrive
 - `ensembles`: several fits: their mean, their standard deviation, their files
+- `errorbars`: what error bars cover by region, and factors that mend them
 - `alloying`: volume, mixing and diffusivity of two metals
 - `needle`: a benchmark that changes, from a real recording
 """

@@ -81,7 +81,12 @@ def total_variation(
 
 
 def moving_window(
-    series: TiltSeries, method: Method, *, reach: int, tilts: Sequence[int] | None = None
+    series: TiltSeries,
+    method: Method,
+    *,
+    reach: int,
+    tilts: Sequence[int] | None = None,
+    offset: float = 0.0,
 ) -> Array:
     """Reconstruct each moment from the `reach` tilts before it and after it.
 
@@ -95,6 +100,8 @@ def moving_window(
         Tilts on each side.
     tilts : sequence of int, optional
         Whose moments to reconstruct, all by default.
+    offset : float
+        Of the tilt axis from the middle of the detector [pixels].
 
     Returns
     -------
@@ -104,8 +111,8 @@ def moving_window(
     volumes = []
     for middle in range(len(series.angles)) if tilts is None else tilts:
         window = slice(max(0, middle - reach), middle + reach + 1)
-        projections = series.projections[window]
-        A = Projector(series.angles[window], projections.shape[2])
+        projections, angles = series.projections[window], series.angles[window]
+        A = Projector(angles, projections.shape[2], shifts=np.full(len(angles), offset))
         volumes.append(method(A, projections))
     return np.stack(volumes)
 

@@ -7,13 +7,16 @@ the 76 other tilts of that slice are projections of the same moment that were he
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from insitu import checks, fetch
-from insitu.tomography.algebraic import sirt
+from insitu.tomography.algebraic import Method, moving_window, sirt
 from insitu.tomography.phantoms import GOLDEN
 from insitu.tomography.projection import Projector
 from insitu.tomography.series import TiltSeries, open_tilt_series, tilt_series
@@ -52,6 +55,50 @@ class Needle:
         difference = (seen.transpose(1, 0, 2) - self.everything)[hidden]
         held = np.linalg.norm(difference) / np.linalg.norm(self.everything[hidden])
         return float(psnr.mean()), float(held)
+
+
+def windowed(
+    real: Needle,
+    method: Method,
+    *,
+    reach: int,
+    tilts: Sequence[int] | None = None,
+    gains: NDArray[Any] | float = 1.0,
+    sizes: NDArray[Any] | float = 1.0,
+) -> Array:
+    """Reconstruct in moving windows, of a needle made alike first: as bright and as large.
+
+    Parameters
+    ----------
+    real : Needle
+        Its axis offset is told to the method.
+    method, reach, tilts
+        As of `algebraic.moving_window`.
+    gains, sizes : array or float
+        (77,) of each time; they are taken out of the projections, and given back to the slices.
+
+    Returns
+    -------
+    array
+        (t, y, x).
+    """
+    data, middle = real.data, (real.data.projections.shape[2] - 1) / 2
+    count, place = len(data.angles), np.arange(data.projections.shape[2])
+    g, r = (np.broadcast_to(np.asarray(v, np.float32), count) for v in (gains, sizes))
+    axis = middle + real.offset
+    lines = [
+        np.interp(axis + size * (place - axis), place, line[0], left=0, right=0) / (gain * size)
+        for line, gain, size in zip(data.projections, g, r, strict=True)
+    ]
+    alike = replace(data, projections=np.array(lines, np.float32)[:, None])
+    found = moving_window(alike, method, reach=reach, tilts=tilts, offset=real.offset)[:, 0]
+    chosen = np.arange(count) if tilts is None else np.asarray(tilts)
+    return np.stack(
+        [
+            gain * ndimage.affine_transform(u, [1 / size] * 2, middle - middle / size, order=1)
+            for u, gain, size in zip(found, g[chosen], r[chosen], strict=True)
+        ]
+    )
 
 
 def benchmark(order: str) -> Needle:

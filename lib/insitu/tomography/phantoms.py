@@ -1,8 +1,9 @@
 """Nanoparticles that change while they are tilted, and the tilt series recorded of them.
 
-A phantom is drawn at any sampling from formulas, so that its projections are made at twice the
-resolution of the truth that a reconstruction is held against, by a projector of their own
-(`projection.Projector`): a reconstruction that repeats the simulation's errors would look too good.
+A phantom is drawn, and its metals diffuse, on a grid of twice the resolution of the truth that a
+reconstruction is held against. Its projections are made there, by a projector of their own
+(`projection.Projector`), and then binned; so is the truth. A reconstruction that repeats the
+simulation's errors would look too good.
 """
 
 from __future__ import annotations
@@ -11,10 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
-from torch.nn import functional
 
 from insitu import InputError, checks
 from insitu.tomography.projection import Projector
@@ -25,6 +24,7 @@ GOLDEN = (5**0.5 - 1) / 2
 SHAPES = {
     "alloying rod": "a core of gold in a rod of silver; the two mix",
     "alloying sphere": "a core of gold in a sphere of silver; the two mix",
+    "alloying wire": "a core of gold in a long, thin rod of silver; the two mix",
     "rounding": "a rod becomes shorter and thicker; its volume stays",
 }
 
@@ -60,37 +60,31 @@ class Phantom:
             raise InputError("moments: they have to rise from 0 to 1 at most")
         object.__setattr__(self, "moments", np.full_like(moments, 0.5) if self.still else moments)
 
-    def volumes(self, *, fine: int = 1) -> Iterator[Array]:
-        """Yield one (z, y, x) volume a moment, with `fine` voxels a pixel."""
-        n = self.size * fine
+    def volumes(self) -> Iterator[Array]:
+        """Yield one (2 z, 2 y, 2 x) volume a moment: two voxels a pixel, each way."""
+        n = 2 * self.size
         grid = _grid(n)
         if not self.kind.startswith("alloying"):
             yield from (_density(_distance(self.kind, grid, m), n) for m in self.moments.tolist())
             return
-        solid = torch.tensor(_density(_distance(self.kind, grid, 0.0), n))
-        for share in self._mixing():
-            gold = torch.tensor(share)[None, None]
-            gold = functional.interpolate(gold, scale_factor=fine, mode="trilinear")[0, 0]
-            yield (solid * (1 + (self.contrast - 1) * gold)).numpy()
-
-    def truth(self) -> Array:
-        """All moments, (t, z, y, x), each voxel the mean of eight."""
-        return np.stack([_halved(v, (0, 1, 2)) for v in self.volumes(fine=2)])
-
-    def _mixing(self) -> Iterator[Array]:
-        """Share of gold at each moment, by `diffuse`, continued beyond the surface."""
-        n = self.size
-        grid = _grid(n)
-        inside = _distance(self.kind, grid, 0.0) < 0
+        surface = _distance(self.kind, grid, 0.0)
+        inside, solid = surface < 0, _density(surface, n)
         nearest = ndimage.distance_transform_edt(
             ~inside, return_distances=False, return_indices=True
         )
+        rim = (solid > 0) & ~inside  # partly particle: of the composition next to it
+        beside = tuple(index[rim] for index in nearest)
         gold = _density(_distance(self.kind + " core", grid, 0.0), n) * inside
         before = 0.0
         for moment in self.moments.tolist():
             gold = diffuse(gold, inside, self.diffusivity * n**2 * (moment - before))
             before = moment
-            yield gold[tuple(nearest)]
+            gold[rim] = gold[beside]
+            yield solid * (1 + np.float32(self.contrast - 1) * gold)
+
+    def truth(self) -> Array:
+        """All moments, (t, z, y, x), each voxel the mean of eight."""
+        return np.stack([_halved(v, (0, 1, 2)) for v in self.volumes()])
 
 
 def diffuse(share: Array, inside: NDArray[np.bool_], amount: float) -> Array:
@@ -113,20 +107,20 @@ def diffuse(share: Array, inside: NDArray[np.bool_], amount: float) -> Array:
     box = ndimage.find_objects(inside.astype(np.int8))[0]
     part = share[box].astype(np.float32)
     faces = []  # their two sides, and how much goes through them
-    for low, high in (
-        (np.s_[:-1], np.s_[1:]),
-        (np.s_[:, :-1], np.s_[:, 1:]),
-        (np.s_[..., :-1], np.s_[..., 1:]),
+    for axis, (low, high) in enumerate(
+        (
+            (np.s_[:-1], np.s_[1:]),
+            (np.s_[:, :-1], np.s_[:, 1:]),
+            (np.s_[..., :-1], np.s_[..., 1:]),
+        )
     ):
         is_open = inside[box][low] & inside[box][high]
-        faces.append((low, high, is_open * np.float32(amount / steps)))
+        faces.append((axis, low, high, is_open * np.float32(amount / steps)))
     for _ in range(steps):
-        change = np.zeros_like(part)
-        for low, high, share_through in faces:
-            flux = (part[high] - part[low]) * share_through
-            change[low] += flux
-            change[high] -= flux
-        part += change
+        fluxes = [np.diff(part, axis=axis) * through for axis, _, _, through in faces]
+        for flux, (_, low, high, _) in zip(fluxes, faces, strict=True):
+            part[low] += flux
+            part[high] -= flux
     result = share.copy()
     result[box] = part
     return result
@@ -154,6 +148,10 @@ def _distance(kind: str, grid: list[Array], moment: float) -> Array:
         return _rod(u, v, w, 0.0, 0.28)
     if kind == "alloying sphere core":
         return _rod(u - 0.04, v, w, 0.0, 0.15)
+    if kind == "alloying wire":
+        return _rod(u, v, w, 0.26, 0.16)
+    if kind == "alloying wire core":
+        return _rod(u + 0.08, v, w, 0.12, 0.1)
     first, last = 0.12, 0.19  # radii of a capsule that is rounding; its volume stays
     radius = first + (last - first) * moment
     start = np.pi * first**2 * 0.5 + 4 / 3 * np.pi * first**3
@@ -244,7 +242,7 @@ def record(
         raise InputError(f"angles: {len(angles)} for {len(phantom.moments)} moments; give one each")
     offsets = np.zeros(len(angles)) if shifts is None else np.asarray(shifts, dtype=float)
     projections = np.empty((len(angles), phantom.size, phantom.size), np.float32)
-    for k, volume in enumerate(phantom.volumes(fine=2)):
+    for k, volume in enumerate(phantom.volumes()):
         A = Projector(angles[k], 2 * phantom.size, shifts=2 * offsets[k : k + 1])
         fine = A(_halved(volume, (0,)))[0]
         projections[k] = 0.5 * _halved(fine, (1,))  # lengths in pixels of the truth

@@ -210,18 +210,36 @@ class FreeSpecimen(nn.Module):
 
     def _slices(self, tilt: Tensor, block: Tensor) -> tuple[Tensor, Tensor]:
         drawn = u = self.drawn(tilt, block)
-        near = self.near[tilt]
         if self.gains is not None:
-            u = u * torch.exp(5 * near @ self.gains[0])[:, None, None, None]
+            u = u * self.brightness(tilt)[:, None, None, None]
         if self.sizes is not None:
-            smaller = torch.exp(-10 * near @ self.sizes[0])[:, None, None]
-            square = torch.eye(2, 3, device=smaller.device) * smaller
+            square = torch.eye(2, 3, device=u.device) / self.extent(tilt)[:, None, None]
             u = functional.grid_sample(
                 u,
                 functional.affine_grid(square, list(u.shape), align_corners=False),
                 align_corners=False,
             )
         return drawn, u
+
+    def brightness(self, tilt: Tensor) -> Tensor:
+        """Gain at tilts by number, (n,)."""
+        return self._own(self.gains, 5, tilt)
+
+    def extent(self, tilt: Tensor) -> Tensor:
+        """Size at tilts by number, (n,), over that which is drawn."""
+        return self._own(self.sizes, 10, tilt)
+
+    def _own(self, logarithms: Tensor | None, rate: float, tilt: Tensor) -> Tensor:
+        near = self.near[tilt]
+        if logarithms is None:
+            return torch.ones_like(near[:, 0])
+        return torch.exp(rate * near @ logarithms[0])
+
+    @torch.no_grad()
+    def of_each_tilt(self) -> tuple[Array, Array]:
+        """Gain and size of every tilt, (tilts,) each."""
+        every = torch.arange(len(self.near), device=self.near.device)
+        return self.brightness(every).cpu().numpy(), self.extent(every).cpu().numpy()
 
     def places(self, tilt: Tensor) -> Tensor:
         """Place of the tilt axis at tilts by number, (n,) [pixels]."""
