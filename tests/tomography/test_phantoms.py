@@ -83,3 +83,16 @@ def test_a_record_has_the_noise_that_it_says():
 def test_what_makes_no_sense_is_refused(call, words):
     with pytest.raises(InputError, match=words):
         call()
+
+
+def test_gold_is_drawn_and_diffuses_at_twice_the_resolution():
+    """No voxel of the fine grid repeats its neighbour, and the truth is their mean."""
+    phantom = Phantom("alloying rod", 24, THREE)
+    for fine, coarse in zip(phantom.volumes(), phantom.truth(), strict=True):
+        assert fine.shape == (48, 48, 48)
+        means = fine.reshape(24, 2, 24, 2, 24, 2).mean((1, 3, 5))
+        np.testing.assert_allclose(means, coarse, atol=1e-5)
+    start = next(phantom.volumes())
+    middle = start[24, 24]
+    edge = np.abs(np.diff(middle)).max()
+    assert edge > 0.6 * (phantom.contrast - 1)  # the core's edge is one fine voxel wide

@@ -275,3 +275,19 @@ def test_total_variation_makes_even_patches(data):
         found = volumes.fit(data, replace(FREE, variation=variation), SHORT).volumes([15])
         rough.append(float(volumes.edge_length(torch.tensor(found))))
     assert rough[1] < 0.92 * rough[0]
+
+
+def test_windows_are_told_axis_gains_and_sizes(layered):
+    """A needle that only becomes dimmer and smaller is at rest for a window that is told so."""
+    real = needle.walked_along(layered, "golden")
+    A = Projector(real.angles[real.shown], 48, shifts=np.full(77, real.offset))
+    place = np.arange(48) - 23.5
+    gains, sizes = np.linspace(1.2, 0.6, 77), np.linspace(1.2, 0.8, 77)
+    radius = np.hypot(place[:, None], place[None])
+    truth = np.stack([g * (radius < 12 * s) for g, s in zip(gains, sizes, strict=True)])
+    seen = A(truth.astype(np.float32))[np.arange(77), np.arange(77)]
+    data = replace(real.data, projections=seen[:, None])
+    walk = partial(needle.windowed, replace(real, data=data), sirt, reach=20, tilts=[10, 66])
+    off = [float(((u - truth[[10, 66]]) ** 2).mean()) for u in (walk(), walk(gains=gains))]
+    told = float(((walk(gains=gains, sizes=sizes) - truth[[10, 66]]) ** 2).mean())
+    assert told < 0.7 * off[1] < 0.7 * off[0]
