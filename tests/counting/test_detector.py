@@ -273,3 +273,16 @@ def test_too_bright_to_fit_says_so():
     counts = torch.poisson(torch.full((6, 32, 32), 90.0), generator=generator(9)).numpy()
     with pytest.raises(InputError, match="for up to 60"):
         Categorical.fit(counts, mean=np.full(counts.shape, 90.0))
+
+
+@pytest.mark.parametrize("parts", [3, 4])
+def test_fit_of_a_detector_that_counts_no_further_has_its_variance(parts):
+    """No count above the number of parts is possible; weights that go on would expect some."""
+    truth = Categorical.sub_frames(parts)
+    scene = torch.linspace(0.4, 1.2, 96).expand(60, 96, 96)
+    for seed in range(3):
+        fitted = Categorical.fit(truth.sample(scene, generator(seed)).numpy())
+        means = np.linspace(0.5, 1.1, 7)
+        ratio = moments(fitted, means).variance / moments(truth, means).variance
+        assert ratio.mean() == pytest.approx(1, abs=0.01)
+        assert fitted.table(0.8, parts + 3)[0, parts + 1 :].sum() < 1e-5

@@ -86,7 +86,7 @@ def test_a_part_of_it(path, tmp_path, counts):
     assert "8 frames have 5 on both sides, 12 are needed" in report
 
 
-@pytest.mark.parametrize("shape", [(3, 30, 34), (30, 34)])
+@pytest.mark.parametrize("shape", [(6, 48, 50), (3, 30, 34), (30, 34)])
 def test_with_simulation_also_an_image(tmp_path, shape):
     counts = np.random.default_rng(0).poisson(2.0, shape).astype(np.uint8)
     np.save(tmp_path / "mine.npy", counts)

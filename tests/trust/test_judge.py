@@ -133,6 +133,30 @@ def test_with_evidence_there_are_p_values_and_without_a_score(pair, tmp_path):
     assert not (tmp_path / "out" / "candidates.csv").exists()
 
 
+def test_dark_atoms_are_tested_as_such(pair, tmp_path):
+    """Contrast in reverse: columns darker than vacuum, and one that is only in the picture."""
+    folder, number = pair
+    denoised = 1.1 - tifffile.imread(folder / "denoised.tif")
+    y, x = np.mgrid[:96, :80]
+    clean = np.where((y - 14) ** 2 + (x - 40) ** 2 < 9, 0.6, denoised[0])
+    counts, others = np.random.default_rng(3).poisson(clean, (2, 40, 96, 80)).astype(np.uint8)
+    denoised = np.repeat(denoised[:1], 40, axis=0)
+    for name, array in (("counts", counts), ("denoised", denoised), ("others", others)):
+        tifffile.imwrite(tmp_path / f"{name}.tif", array)
+    options = {"pixel_size": 0.2, "vacuum": "0:8,0:80"}
+    judge(tmp_path, tmp_path / "out", evidence=tmp_path / "others.tif", **options)
+    with (tmp_path / "out" / "candidates.csv").open() as file:
+        rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+    forged = [abs(row["y_angstrom"] - 2.8) < 0.4 for row in rows]
+    assert sum(forged) == 1
+    assert len(rows) == number + 1
+    for row, false in zip(rows, forged, strict=True):
+        assert row["sign"] == -1
+        assert row["supported"] == (not false)
+        assert false or row["score"] > 3
+    assert f"0 bright and {number + 1} dark atoms" in (tmp_path / "out" / "report.html").read_text()
+
+
 def test_candidates_of_a_part_keep_the_place_in_the_whole(pair, tmp_path):
     folder, number = pair
     judge(folder, tmp_path / "out", frames="2:14", crop="8:90,4:80", pixel_size=0.2)

@@ -47,8 +47,8 @@ def test_kept_is_one_for_the_truth_and_zero_for_none(seen):
     steady = np.repeat(clean[:1], 30, 0)
     found = []
     for y in np.random.default_rng(1).poisson(steady, (50, *clean.shape)).astype(float):
-        far, doubt = regression.others(y, 0.8)
-        args = (*flat(y, steady, steady, far), doubt)
+        others = regression.others(y, 0.8).within(np.ones(y.shape[1:], bool))
+        args = (*flat(y, steady, steady), others)
         found.append(regression.kept(*args))
         assert regression.kept(args[0], args[1] * 0 + 1, *args[2:]).value == pytest.approx(0)
     values, errors = np.array(found).T
@@ -141,5 +141,6 @@ def test_too_little_is_not_a_number_without_a_warning(frames):
             assert np.isnan(regression.slope(y, f, f + 1).value)
             assert np.isnan(regression.lag(y, f, f + 1).value)
             assert np.isnan(regression.shift(y, f, f + 1, 0 * f, 0 * f)[0].value)
-            far, doubt = regression.others(y.reshape(frames, 3, 3), 1.0)
-            assert np.isnan(regression.kept(y, f, f + 1, far.reshape(y.shape), doubt).value)
+            others = regression.others(y.reshape(frames, 3, 3), 1.0)
+            others = others.within(np.ones((3, 3), bool))
+            assert np.isnan(regression.kept(y, f, f + 1, others).value)

@@ -118,7 +118,8 @@ def test_a_hundredth_too_dark_is_told_and_passes(still):
 def test_a_pixel_to_the_side_is_told(still):
     lines = by_region(still.counts, np.roll(still.clean, 1, 2), pixel_size=still.size)
     assert lines["registration_x", "all"].verdict == "fail"
-    assert abs(lines["registration_x", "all"].value) == pytest.approx(1, abs=0.1)
+    assert lines["registration_x", "all"].value == pytest.approx(1, abs=0.1)
+    assert lines["registration_x", "all"].words.endswith(", right.")
     assert lines["registration_y", "all"].verdict == "pass"
     assert lines["timing", "all"].verdict == "unknown"
 
@@ -137,6 +138,7 @@ def test_a_frame_late_is_told(events):
         lines = by_region(events.counts, shown, pixel_size=events.size)
         assert of(lines, "fail") == {("timing", "all")}
         assert lines["timing", "all"].value == pytest.approx(late, abs=0.4)
+        assert ("late" if late > 0 else "early") in lines["timing", "all"].words
 
 
 def test_lost_contrast_is_measured_where_it_was_lost(still):
@@ -243,6 +245,47 @@ def test_contrast_too_strong_and_too_weak_have_their_words(movie):
     assert "more than the counts show" in bold["contrast"].words
     assert "a part of it is not there" in bold["slope"].words
     assert "contrast was lost" in faint["slope"].words
+
+
+def test_what_is_kept_of_the_contrast_has_words_for_each_case(movie):
+    clean, counts = movie
+    cases = {-0.5: "is dark", 0.0: "none of it", 0.5: "the rest is lost", 1.5: "more than the"}
+    for share, words in cases.items():
+        line = card(counts, less(clean, share) + 0 * clean)["contrast"]
+        assert line.verdict == "fail"
+        assert line.value == pytest.approx(share, abs=0.05)
+        assert words in line.words, line.words
+
+
+def test_what_is_kept_of_the_changes_has_words_for_each_case(events):
+    clean = 4 * events.clean
+    counts, mean = np.random.default_rng(1).poisson(clean), clean.mean(0)
+    shown = {
+        "the other way": mean - 0.5 * (clean - mean),
+        "still picture": np.repeat(mean[None], len(clean), 0),
+        "too slow": mean + 0.5 * (clean - mean),
+        "more than they do": mean + 1.5 * (clean - mean),
+        "with their noise": ndimage.uniform_filter1d(counts.astype(float), 5, axis=0),
+    }
+    for words, denoised in shown.items():
+        lines = report(counts, denoised, pixel_size=events.size)
+        failed = [n for n in lines if n.line == "changes_kept" and n.verdict == "fail"]
+        assert failed, words
+        assert words in failed[-1].words, failed[-1].words
+
+
+def test_what_has_seen_far_frames_keeps_no_more_for_it(still):
+    """Half of the surface, and noise of the frames 6 to 20 away, as a network has that saw them."""
+    surface = masks(still)["surface"]
+    half = np.where(surface, (still.clean + still.clean[:, surface].mean()) / 2, still.clean)
+    noise = (still.counts - still.clean).astype(float)
+    seen = [k for k in range(-20, 21) if abs(k) > 5]
+    leak = sum(np.roll(noise, k, 0) for k in seen) / len(seen)
+    shown = half + ndimage.gaussian_filter(leak, (0, 1, 1))
+    c = still.clean[:, surface] - still.clean[:, surface].mean(1, keepdims=True)
+    true = (c * shown[:, surface]).sum() / (c**2).sum()
+    found = by_region(still.counts, shown, pixel_size=still.size)["contrast", "surface"]
+    assert found.value == pytest.approx(true, abs=0.05)
 
 
 def test_a_detector_that_counts_once_is_allowed_for():

@@ -182,12 +182,12 @@ class Categorical:
         Examples
         --------
         Counts of a detector that reads each frame in four parts and marks a pixel once in each,
-        whose true weights are 1, 1, 3/4, 3/8 and 3/32:
+        whose true weights are 1, 1, 3/4, 3/8, 3/32 and 0:
 
         >>> scene = torch.linspace(0.4, 1.2, 64).expand(60, 64, 64)
         >>> counts = Categorical.sub_frames(4).sample(scene, torch.Generator().manual_seed(0))
         >>> Categorical.fit(counts, mean=scene)
-        Categorical(weights [1.000, 1.000, 0.744, 0.370, 0.102], max_mean=8)
+        Categorical(weights [1.000, 1.000, 0.741, 0.367, 0.101, 0.000], max_mean=8)
         """
         counts = noise.as_counts(frames)
         expected = noise.leave_one_out_mean(counts) if mean is None else np.asarray(mean)

@@ -10,6 +10,8 @@ References
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln, softmax
@@ -19,6 +21,8 @@ from insitu import InputError
 Array = NDArray[np.float64]
 _BRIGHTEST = 60  # e-/px
 _ENOUGH = 50  # a count seen less often says too little about its weight
+_CONTRADICTED = 5.0  # standard deviations that a count is rarer than its weight, if extended, says
+_UNSEEN = 0.5  # how often a count is taken for seen that was not
 
 
 def gauge(log_w: Array) -> Array:
@@ -63,7 +67,7 @@ def log_theta(log_w: Array, mean: Array) -> Array:
             f"a mean of {mean.max():.3g} e-/px is more than a detector that counts to {largest} "
             f"can give; are there hot pixels, or grey levels instead of counts?"
         )
-    low, high = np.full(mean.shape, -60.0), np.full(mean.shape, 60.0)
+    low, high = np.full(mean.shape, -60.0), np.full(mean.shape, 600.0)
     guess = np.log(np.maximum(mean, 1e-25))
     for _ in range(200):
         p = probabilities(log_w, guess)
@@ -89,7 +93,7 @@ def fit_weights(histogram: NDArray[np.int64]) -> tuple[Array, tuple[float, float
     Returns
     -------
     log_weights : array
-        log w_k for k = 0 ... the largest count that was seen 50 times.
+        log w_k for k = 0 ... the largest count that was seen 50 times, or one more.
     mean_range : (float, float)
         Smallest and largest mean of a bin [e-/px].
 
@@ -102,9 +106,10 @@ def fit_weights(histogram: NDArray[np.int64]) -> tuple[Array, tuple[float, float
     -----
     In bin b the model is log P(k | b) = log w_k + k log theta_b - log k! - log Z_b. That is a
     log-linear model of the table of bins by counts: its maximum-likelihood solution has the
-    mean of every bin and the total of every count as in the data. It is found by Newton's
-    method on the weights, the thetas following them. Counts seen less than 50 times are left
-    to `extended`.
+    mean of every bin and the total of every count as in the data. Counts seen less than 50 times
+    are left to `extended`, unless the first of them is far rarer than that says, as where a
+    detector can count no further: then it has a weight of its own, too, for its few sightings,
+    or half a one.
     """
     k = np.arange(histogram.shape[1])
     pixels = histogram.sum(1)
@@ -125,7 +130,25 @@ def fit_weights(histogram: NDArray[np.int64]) -> tuple[Array, tuple[float, float
             f"the brightest pixels have {mean.max():.3g} e-/px; the count model is for up to "
             f"{_BRIGHTEST}, where a detector still counts single electrons"
         )
-    most = int(max(seen[-1], mean.max() + 12 * np.sqrt(mean.max() + 1)))
+    log_w, expected = _solve(seen, total, mean, pixels)
+    after = last + 1
+    found = max(total[after], _UNSEEN) if after < len(total) else _UNSEEN
+    if found < expected[after] - _CONTRADICTED * np.sqrt(expected[after]):
+        seen = np.append(seen, after)
+        total = np.append(total[:after], found)
+        log_w, _ = _solve(seen, total, mean, pixels)
+    weights = extended(log_w, int(seen[-1]), first=int(seen[0]))
+    return weights, (float(mean.min()), float(mean.max()))
+
+
+def _solve(
+    seen: NDArray[np.int64], total: NDArray[Any], mean: Array, pixels: NDArray[np.int64]
+) -> tuple[Array, Array]:
+    """Log-weights of the counts `seen`, by Newton's method, and how often each count is expected.
+
+    The thetas of the bins, of some mean and number of pixels, follow the weights.
+    """
+    most = int(max(seen[-1] + 1, mean.max() + 12 * np.sqrt(mean.max() + 1)))
     k = np.arange(most + 1)
     # two weights only set the gauge: keep those of the commonest counts, solve for the others
     free = np.sort(np.argsort(total[seen])[:-2])
@@ -148,8 +171,7 @@ def fit_weights(histogram: NDArray[np.int64]) -> tuple[Array, tuple[float, float
     else:
         if np.abs(step).max() > 0.1:
             raise InputError(
-                f"no detector of this family gives the counts {first} to {last} as often as they "
-                "were seen; use more frames, or brighter ones"
+                f"no detector of this family gives the counts {seen[0]} to {seen[-1]} as often as "
+                "they were seen; use more frames, or brighter ones"
             )
-    weights = extended(log_w, int(seen[-1]), first=int(seen[0]))
-    return weights, (float(mean.min()), float(mean.max()))
+    return log_w, pixels @ p

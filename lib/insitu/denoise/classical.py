@@ -70,6 +70,17 @@ class Gaussian(Filter):
         return ndimage.gaussian_filter(image, self.strength, mode="mirror")
 
 
+@dataclass(frozen=True)
+class GaussianInTime(Filter):
+    """Gaussian blur of a movie (t, y, x), of `strength` pixels as they are and of some frames."""
+
+    frames: float = 0.0
+
+    def __call__(self, counts: NDArray[Any], pixel_size: float) -> Image:  # noqa: ARG002, D102
+        width = (self.frames, self.strength, self.strength)
+        return ndimage.gaussian_filter(counts.astype(np.float32), width, mode="mirror")
+
+
 class Butterworth(Filter):
     """Low-pass with half the power at 1 / (2 `strength`) of a cycle per pixel."""
 

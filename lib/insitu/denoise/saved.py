@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from insitu import InputError
 from insitu.denoise.movies import MovieDenoiser
+from insitu.denoise.restorer import MovieRestorer
 from insitu.denoise.supervised import ImageDenoiser
 from insitu.learning import checkpoints
 
 
 def load_denoiser(
     name: str | Path, *, device: torch.device | str = "cpu"
-) -> ImageDenoiser | MovieDenoiser:
+) -> ImageDenoiser | MovieDenoiser | MovieRestorer:
     """Open a denoiser.
 
     Parameters
@@ -22,7 +24,8 @@ def load_denoiser(
     name : str or Path
         One that ships, or a .safetensors file that `save` wrote: `pt_ceo2` (learned from
         simulations, for all magnifications and contrasts), `bf_cnn` (20 layers of 64 channels,
-        for 0.062 A/px), `movie_ours` and `movie_udvd` (learned from the movie that ships).
+        for 0.062 A/px), `restorer` (movies, learned from simulated ones), `movie_ours` and
+        `movie_udvd` (learned from the movie that ships).
     device : device
         Where it is to work.
 
@@ -41,7 +44,11 @@ def load_denoiser(
     """
     path = checkpoints.find(name)
     tensors, record = checkpoints.load(path)
-    kind = MovieDenoiser if "surroundings" in record else ImageDenoiser
+    kind: Any = ImageDenoiser
+    if "sums" in record:
+        kind = MovieRestorer
+    elif "surroundings" in record:
+        kind = MovieDenoiser
     try:
         denoiser = kind.from_record(record)
     except (KeyError, TypeError, ValueError):

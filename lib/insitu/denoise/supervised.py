@@ -35,6 +35,7 @@ NETWORKS: dict[str, type[nn.Module]] = {"BiasFreeCNN": BiasFreeCNN, "BiasFreeUNe
 BEYOND = 4.0  # times the largest dose of the training: then its own errors outweigh the noise
 TILE, HALO = 512, 192  # pixels of the network; HALO is rounded to the network's unit
 SEEN, TUNING_RATE = 0.8, 0.01  # share of the electrons that GainTuning shows, and its steps
+DISTRUST = "do not trust its answer"
 MARGIN = 16  # pixels by which the image is mirrored at its edges, where convolutions see zeros
 
 
@@ -150,21 +151,32 @@ class ImageDenoiser:
         return result[MARGIN : MARGIN + rows, MARGIN : MARGIN + columns]
 
     def _warn(self, dose: float, pixel_size: float) -> None:
-        low, high = self.pixel_size
-        if not low * 0.99 <= pixel_size <= high * 1.01:
-            warnings.warn(
-                f"pixel_size: {pixel_size:g} A is outside {low:g} to {high:g} A, for which this "
-                "network was trained; do not trust its answer",
-                stacklevel=3,
-            )
-        if not self.dose[0] * 0.5 <= dose <= self.dose[1] * 2:
-            again = self.binned and dose > BEYOND * self.dose[1]
-            advice = "what it leaves out is filtered" if again else "do not trust its answer"
-            warnings.warn(
-                f"dose: {dose:.3g} e-/A^2 is outside {self.dose[0]:g} to {self.dose[1]:g} e-/A^2, "
-                f"for which this network was trained; {advice}",
-                stacklevel=3,
-            )
+        again = self.binned and dose > BEYOND * self.dose[1]
+        advice = "what it leaves out is filtered" if again else DISTRUST
+        warn_untrained(dose, self.dose, pixel_size, self.pixel_size, advice)
+
+
+def warn_untrained(
+    dose: float,
+    doses: tuple[float, float],
+    pixel_size: float,
+    pixel_sizes: tuple[float, float],
+    advice: str = DISTRUST,
+) -> None:
+    """Warn of a dose or a pixel size beyond those that a network was trained for."""
+    low, high = pixel_sizes
+    if not low * 0.99 <= pixel_size <= high * 1.01:
+        warnings.warn(
+            f"pixel_size: {pixel_size:g} A is outside {low:g} to {high:g} A, for which this "
+            f"network was trained; {DISTRUST}",
+            stacklevel=4,
+        )
+    if not doses[0] * 0.5 <= dose <= doses[1] * 2:
+        warnings.warn(
+            f"dose: {dose:.3g} e-/A^2 is outside {doses[0]:g} to {doses[1]:g} e-/A^2, "
+            f"for which this network was trained; {advice}",
+            stacklevel=4,
+        )
 
 
 def _filled(image: Tensor, unit: int, margin: int = 0) -> Tensor:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # torch is loaded for those who denoise alone
     from insitu.denoise.movies import MovieDenoiser
 
 FEW = 1_000_000  # counts, as the network sees them, from which only a small one can learn
+FEWEST = 5  # frames of a movie in which a motion is looked for
 INNOVATION = 0.5  # part of each frame's surprise that with_innovation.tif shows
 
 
@@ -59,7 +60,8 @@ def denoise(
     frames, crop : str
         Part of the file as first:last and as y0:y1,x0:x1; empty takes all.
     with_simulation : bool
-        Take the network that ships, which learned from simulations, for each frame by itself.
+        Take a network that ships and learned from simulations: of a movie that which restores
+        sums of frames, of an image, or of fewer than 5 frames, that for single images.
     steps : int
         Of the training.
     device : str or device
@@ -111,7 +113,13 @@ def denoise(
         scale = {"pixel_size": pixel, "frame_time": frame_time or movie.frame_time or 0.0}
         if with_simulation:
             text = []
-            ours = load_denoiser("pt_ceo2", device=place)
+            movies = len(counts) >= FEWEST
+            ours = load_denoiser("restorer" if movies else "pt_ceo2", device=place)
+            text.append(
+                "The network restored sums of frames along their motion."
+                if movies
+                else f"Each frame by itself: fewer than {FEWEST} are no movie to find motion in."
+            )
             with warnings.catch_warnings(record=True) as said:
                 warnings.simplefilter("always")
                 denoised = ours(counts, pixel, progress=progress)

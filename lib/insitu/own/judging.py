@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,25 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
 from tqdm.auto import tqdm
 
 from insitu import InputError, checks
 from insitu.counting import noise
 from insitu.files import Movie, ResultsFolder, open_movie, remove
+from insitu.own import places
 from insitu.own.reports import write_report
-from insitu.trust import averaging, columns, missing, regions, regression
-from insitu.trust.report import Line, report
+from insitu.trust.lines import Line
+from insitu.trust.report import examine
 
 if TYPE_CHECKING:
     from insitu.counting.categorical import Categorical
-    from insitu.counting.detector import Detector
 
 FANO_TOLERANCE = 0.02  # a Fano factor this near to 1 counts as Poisson's, as in chapter 02
-ENOUGH = 20  # places of a null distribution
 COARSE = 0.5  # A; of wider pixels a disc of one column holds too few
 FITTED = 0.02  # relative standard error of the variance of a detector that was fitted
-BLUE, ORANGE, RED, GREY = "#56B4E9", "#E69F00", "#D55E00", "#999999"
 FILES = ("card.json", "candidates.csv", "likelihood_map.png", "columns.csv", "columns.png")
 MAPS = ("z.npy", "z_column.npy")
 
@@ -56,9 +52,9 @@ def judge(
     - `z_column.npy`, the same at the scale of a column;
     - `columns.csv` and `columns.png`, every column of either average, the slope of the counts on
       the denoised movie in its disc, and the contrast that was kept;
-    - `candidates.csv` and `likelihood_map.png`, every atom that the denoised average shows, and
-      what the counts say of it. That is a score only, unless there is evidence: electrons that
-      chose a place give no p-value for it.
+    - `candidates.csv` and `likelihood_map.png`, every atom that the denoised average shows, bright
+      or dark, and what the counts say of it. That is a score only, unless there is evidence:
+      electrons that chose a place give no p-value for it.
 
     Parameters
     ----------
@@ -122,7 +118,7 @@ def judge(
             remove(results.path / name)  # of an earlier run
         with tqdm(total=2, desc="judge", disable=not progress) as bar:
             detector = _detector(counts)
-            card = report(
+            examined = examine(
                 counts,
                 shown,
                 pixel_size=size if fine else 0.0,
@@ -131,9 +127,9 @@ def judge(
                 detector_error=0.0 if detector is None else FITTED,
                 seed=seed,
             )
-            z = averaging.agreement(counts, shown, detector=detector).z
+            card, z = examined.lines, examined.z
             results.write_json("card.json", [asdict(line) for line in card])
-            results.write("z.npy", lambda path: np.save(path, z.astype(np.float32)))
+            results.write(MAPS[0], lambda path: np.save(path, z.astype(np.float32)))
             bar.update()
             numbers = {_name(line): line.value for line in card if line.value is not None}
             numbers["frames"] = len(counts)
@@ -149,14 +145,14 @@ def judge(
                 crops = checks.box("movie_crop", crop, movie.shape[1:])
                 corner = [part.start for part in crops] if crops else [0, 0]
                 text += [_box_in_words(vacuum, box, corner)]
-                words, found, at_columns, drawn = _columns(
-                    results, counts, shown, detector, size, corner
-                )
+                words, found, drawn = places.write_columns(results, examined, size, corner)
                 text, numbers = [*text, words], numbers | found
-                maps["z at the scale of a column"] = at_columns
+                z_column = examined.columns.z
+                results.write(MAPS[1], lambda path: np.save(path, z_column.astype(np.float32)))
+                maps["z at the scale of a column"] = z_column
                 maps["columns: blue where the counts follow the denoised movie"] = drawn
-                words, found, drawn = _candidates(
-                    results, counts, others, shown.mean(0), detector, size, box, corner
+                words, found, drawn = places.write_candidates(
+                    results, examined, others, detector, size, box, corner
                 )
                 text, numbers = [*text, words], numbers | found
                 maps["atoms of the denoised average: blue where the counts agree"] = drawn
@@ -281,137 +277,3 @@ def _box_in_words(given: str, box: tuple[slice, slice], corner: Sequence[int]) -
     )
     origin = "as given" if given else "the flattest square; is it empty?"
     return f"Vacuum is the box {top}:{bottom},{left}:{right} ({origin})."
-
-
-def _columns(
-    results: ResultsFolder,
-    counts: NDArray[np.int32],
-    shown: NDArray[Any],
-    detector: Detector | None,
-    pixel_size: float,
-    corner: Sequence[int],
-) -> tuple[str, dict[str, float], NDArray[Any], NDArray[Any]]:
-    """Judge the columns one by one, and write them: in words, in numbers, z, and as a map."""
-    y, f = averaging.movie_pair(counts, shown)
-    v = averaging.noise_of(detector, f)
-    z = missing.difference(y, f, v, regions.WIDTH / pixel_size).z
-    results.write("z_column.npy", lambda path: np.save(path, z.astype(np.float32)))
-    found = regions.find_regions(y.mean(0), f.mean(0), v.mean(0) / len(v), pixel_size)
-    each = regression.by_column(
-        y, f, v, found.positions, regions.DISC / pixel_size, regions.FINE / pixel_size
-    )
-    where = found.positions + np.array(corner)
-    header = ["y_angstrom", "x_angstrom", "y_px", "x_px", "kind"]
-    header += ["slope", "slope_error", "contrast_kept", "contrast_kept_error"]
-
-    def write(path: Path) -> None:
-        with path.open("w", newline="", encoding="utf-8") as file:
-            table = csv.writer(file)
-            table.writerow(header)
-            for place, kind, *values in zip(where, found.kind, *each, strict=True):
-                at = [f"{n:.6g}" for n in (*place * pixel_size, *place)]
-                told = [f"{n:.4g}" if np.isfinite(n) else "" for n in values]
-                table.writerow([*at, kind, *told])
-
-    results.write("columns.csv", write)
-    off = np.where(np.isfinite(each.slope), (each.slope - 1) / each.slope_error, np.nan)
-    colours = np.select([np.isnan(off), off > 2, off < -2], [GREY, ORANGE, RED], BLUE)
-    drawn = _marked(f.mean(0), found.positions, colours)
-    results.write("columns.png", lambda path: Image.fromarray(drawn).save(path, "PNG"))
-    agree, lost, absent = (int((colours == c).sum()) for c in (BLUE, ORANGE, RED))
-    words = (
-        f"{len(off)} columns are in either average. The counts follow the denoised movie in "
-        f"{agree} of them within 2 standard errors (blue); in {lost} its contrast is too small "
-        f"(orange), in {absent} a part of it is not in the counts (red). By chance alone 1 in 20 "
-        "is not blue."
-    )
-    names = ("columns", "columns_agree", "columns_lost", "columns_not_there")
-    numbers = dict(zip(names, map(float, (len(off), agree, lost, absent)), strict=True))
-    return words, numbers, z, drawn
-
-
-def _candidates(
-    results: ResultsFolder,
-    counts: NDArray[np.int32],
-    evidence: NDArray[np.int32] | None,
-    picture: NDArray[Any],
-    detector: Detector | None,
-    pixel_size: float,
-    vacuum: tuple[slice, slice],
-    corner: Sequence[int],
-) -> tuple[str, dict[str, float], NDArray[Any]]:
-    """Test the atoms of a picture, and write them: in words, in numbers, and as a map."""
-    from insitu.trust import likelihood  # which loads torch
-
-    electrons = counts if evidence is None else evidence
-    found = columns.find_columns(
-        picture / np.median(picture[vacuum]), pixel_size, threshold=0.15, border=likelihood.EDGE
-    )
-    where = found.positions / pixel_size
-    good, test = likelihood.supported(electrons, where, pixel_size, detector)
-    table: dict[str, NDArray[Any]] = {
-        "y_angstrom": found.positions[:, 0] + corner[0] * pixel_size,
-        "x_angstrom": found.positions[:, 1] + corner[1] * pixel_size,
-        "electrons": test.electrons,
-        "expected_without": test.expected,
-        "score": test.z,
-    }
-    numbers = {"candidates": float(len(where))}
-    if evidence is None:
-        good = test.z > 0
-        numbers["candidates_brighter"] = float(good.sum())
-        words = (
-            f"{len(where)} atoms are seen in the denoised average, and {good.sum()} of them hold "
-            "more electrons than the ring around. That is a score only: the same electrons "
-            "chose the places, so it has no p-value. Give other frames of the same place as "
-            "evidence."
-        )
-    else:
-        table |= {"p_value": test.p_value, "supported": good}
-        numbers["candidates_supported"] = float(good.sum())
-        words = (
-            f"{len(where)} atoms are seen in the denoised average; {len(electrons)} other frames "
-            f"support {good.sum()} of them, of which at most 2 % are expected to be false."
-        )
-        null = _null(electrons, pixel_size, vacuum, detector)
-        if len(null) >= ENOUGH:
-            numbers["null_below_0.05"] = float((null < 0.05).mean())
-            words += (
-                f" The same test at {len(null)} places in the vacuum, where no atom is, has "
-                f"p < 0.05 in {(null < 0.05).mean():.1%} (5 % or less is right)."
-            )
-    rows, header = np.column_stack(list(table.values())), ",".join(table)
-    results.write(
-        "candidates.csv",
-        lambda path: np.savetxt(path, rows, "%.6g", ",", header=header, comments=""),
-    )
-    drawn = _marked(picture, where, np.where(good, BLUE, ORANGE))
-    results.write("likelihood_map.png", lambda path: Image.fromarray(drawn).save(path, "PNG"))
-    return words, numbers, drawn
-
-
-def _null(
-    electrons: NDArray[np.int32],
-    pixel_size: float,
-    vacuum: tuple[slice, slice],
-    detector: Detector | None,
-) -> NDArray[Any]:
-    """p-values of places in the vacuum, whose rings do not overlap."""
-    from insitu.trust import likelihood
-
-    apart = 2 * likelihood.RING[1] / pixel_size
-    ends = [(v.start + apart / 2, v.stop - apart / 2) for v in vacuum]
-    places = np.stack(np.meshgrid(*(np.arange(*e, apart) for e in ends), indexing="ij"), -1)
-    return likelihood.ring_test(electrons, places.reshape(-1, 2), pixel_size, detector).p_value
-
-
-def _marked(picture: NDArray[Any], positions: NDArray[Any], colours: NDArray[Any]) -> NDArray[Any]:
-    """The picture, enlarged, with a ring of its colour on each position."""
-    zoom = max(1, round(480 / max(picture.shape)))
-    low, high = np.percentile(picture, (0, 99.5))
-    grey = (np.clip((picture - low) / max(high - low, 1e-12), 0, 1) * 255).astype(np.uint8)
-    image = Image.fromarray(np.kron(grey, np.ones((zoom, zoom), np.uint8))).convert("RGB")
-    draw = ImageDraw.Draw(image)
-    for (y, x), colour in zip((positions + 0.5) * zoom, colours, strict=True):
-        draw.ellipse((x - 5, y - 5, x + 5, y + 5), outline=str(colour), width=2)
-    return np.asarray(image)

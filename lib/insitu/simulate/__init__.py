@@ -11,6 +11,7 @@
 - `views`: images, with their columns, of specimens that no network was trained on
 - `particles`: a particle whose columns move over its surface
 - `scenes`: what happens in the movie, atom by atom
+- `restless`: scenes without end, for networks to learn from, and films of them
 - `movies`: the movie, its counts and its truth (`Plan`, `make_movie`)
-- `movie_files`: the movie as a file, and the one that ships (`shipped_movie`)
+- `movie_files`: the movie as a file, and those that ship (`shipped_movie`)
 """

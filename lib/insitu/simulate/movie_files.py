@@ -13,10 +13,15 @@ from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 
 from insitu import InputError, fetch
-from insitu.checks import within
+from insitu.checks import one_of, within
 from insitu.files import whole
 from insitu.simulate.movies import COLUMN_FIELDS, Plan, SimulatedMovie
 
+SHIPPED = {
+    "pt_ceo2_movie": Plan(),
+    "pt_ceo2_movie_28": Plan(diameter=28.0, turn=-8.0, drift=0.2, seed=11),
+    "pt_ceo2_movie_30": Plan(diameter=30.0, turn=12.0, drift=0.4, seed=12),
+}  # movies in data/, of three specimens, and what they are made from
 _ARRAYS = ("counts", "exposures", "weights", "drift", "angles")
 
 
@@ -81,7 +86,7 @@ def load(path: Path | str) -> SimulatedMovie:
 
 
 class ShippedMovie(NamedTuple):
-    """The central part of the movie that ships with the book, and its truth."""
+    """The central part of a movie that ships with the book, and its truth."""
 
     counts: NDArray[np.uint8]  # (t, y, x) electrons
     clean: NDArray[np.float32]  # (t, y, x) expected electrons
@@ -100,13 +105,15 @@ class ShippedMovie(NamedTuple):
         return columns
 
 
-def shipped_movie(size: int | None = None) -> ShippedMovie:
-    """Read the book's own movie: Pt on CeO2, made by chapter 03, with its truth.
+def shipped_movie(size: int | None = None, *, name: str = "pt_ceo2_movie") -> ShippedMovie:
+    """Read a movie that ships, with its truth: the book's own, which chapter 03 makes, or another.
 
     Parameters
     ----------
     size : int, optional
         Central rows and columns; by default all 256.
+    name : str
+        One of `SHIPPED`: particles of 32, 28 and 30 A that turn by 10, -8 and 12 degrees.
 
     Examples
     --------
@@ -114,7 +121,7 @@ def shipped_movie(size: int | None = None) -> ShippedMovie:
     >>> movie.counts.shape, movie.pixel_size, round(movie.vacuum, 3)
     ((128, 64, 64), 0.24, 0.461)
     """
-    movie = load(fetch.shipped("pt_ceo2_movie.zarr"))
+    movie = load(fetch.shipped(f"{one_of('name', name, SHIPPED)}.zarr"))
     plan = movie.plan
     size = plan.size if size is None else size
     within("size", size, 1, plan.size)

@@ -1,6 +1,7 @@
 """How far to believe a denoised image: part III of the book.
 
 - `report`: a card for any pair of movies, counts and denoised, by region; start here
+- `lines`: the lines of the card that are told by region: numbers, limits, verdict, words
 - `regions`: where vacuum, bulk, surface and support are, found from the two movies
 - `regression`: the counts regressed on a denoised movie: contrast, changes, shifts, by column
 - `missing`: columns too much or missing, by the counts of all frames

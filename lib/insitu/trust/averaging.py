@@ -65,11 +65,14 @@ def agreement(
     (True, True)
     """
     y, f = movie_pair(raw, denoised)
-    n = len(y)
-    mean = f.mean(0)
-    z = (mean - y.mean(0)) / np.sqrt(variance_of(detector, mean) / n)
+    z = difference(y, f, variance_of(detector, f.mean(0)))
     chosen = z if region is None else z[region]
-    return Agreement(z, float(chosen.mean()), float(chosen.std()), n)
+    return Agreement(z, float(chosen.mean()), float(chosen.std()), len(y))
+
+
+def difference(y: Array, f: Array, variance: Array) -> Array:
+    """Z (y, x) of the means of two movies (t, y, x), a count of which has that variance [e-^2]."""
+    return np.asarray((f.mean(0) - y.mean(0)) / np.sqrt(variance / len(y)))
 
 
 def over_frames(

@@ -77,6 +77,24 @@ def find_columns(
     return Columns((where + shifts) * pixel_size, answer[tuple(where.T)])
 
 
+def discs(
+    positions: Points, radius: Points, shape: tuple[int, ...]
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.bool_]]:
+    """Windows around positions (n, 2) [px]: rows, columns, and which pixels are in the disc.
+
+    Each (n, w, w), for the radius (n,) of each disc [px]. Where a window leaves the frame, its
+    pixels are those of the edge, and in no disc.
+    """
+    where = np.asarray(positions, np.float64).reshape(-1, 2)
+    reach = int(np.ceil(radius.max())) if len(radius) else 0
+    steps = np.arange(-reach, reach + 1)
+    rows, columns = (np.rint(where[:, k]).astype(int)[:, None] + steps for k in (0, 1))
+    y, x = np.broadcast_arrays(rows[:, :, None], columns[:, None, :])
+    top, left = y.clip(0, shape[0] - 1), x.clip(0, shape[1] - 1)
+    distance = np.hypot(y - where[:, 0, None, None], x - where[:, 1, None, None])
+    return top, left, (top == y) & (left == x) & (distance <= radius[:, None, None])
+
+
 class Match(NamedTuple):
     """Columns that were found, against those that are there."""
 

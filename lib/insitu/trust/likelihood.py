@@ -21,6 +21,7 @@ from skimage.feature import blob_log
 from insitu import InputError, checks
 from insitu.counting.detector import Detector, moments
 from insitu.counting.poisson import Poisson
+from insitu.trust import columns
 
 Array = NDArray[np.float64]
 RADIUS = 0.6  # of the disc in which electrons are counted [A]
@@ -182,7 +183,7 @@ class RingTest(NamedTuple):
     electrons: Array  # (n,) counted in the disc, in all frames
     expected: Array  # (n,) of them, if the disc is like the ring around it
     z: Array  # (n,) the excess in standard deviations
-    p_value: Array  # (n,) probability of as many electrons or more, if they are alike
+    p_value: Array  # (n,) of as many electrons or more (dark: or fewer), if they are alike
 
 
 def ring_test(
@@ -191,7 +192,7 @@ def ring_test(
     pixel_size: float,
     detector: Detector | None = None,
     *,
-    dark: bool = False,
+    dark: bool | NDArray[np.bool_] = False,
     generator: np.random.Generator | None = None,
 ) -> RingTest:
     """Test whether discs of 0.6 A hold more electrons than the rings from 1.2 to 1.9 A around them.
@@ -212,8 +213,9 @@ def ring_test(
         [A].
     detector : Detector, optional
         Poisson's by default.
-    dark : bool
-        Atoms are darker than their surroundings.
+    dark : bool or (n,) array of bool
+        Atoms, or which of them, are darker than their surroundings: the p-value is then that of
+        as few electrons.
     generator : Generator, optional
         Spreads the p-value evenly over the chance of a tie; without it ties count against the
         atom.
@@ -268,7 +270,7 @@ def supported(
     detector: Detector | None = None,
     *,
     rate: float = 0.02,
-    dark: bool = False,
+    dark: bool | NDArray[np.bool_] = False,
 ) -> tuple[NDArray[np.bool_], RingTest]:
     """Which atoms of a denoised picture other electrons support: `discoveries` by `ring_test`.
 
@@ -294,19 +296,25 @@ def _summed(counts: ArrayLike, positions: ArrayLike) -> tuple[Array, int, Array]
     return total, number, where
 
 
-def _spread(upper: Array, above: Array, dark: bool, generator: np.random.Generator | None) -> Array:
+def _spread(
+    upper: Array,
+    above: Array,
+    dark: bool | NDArray[np.bool_],
+    generator: np.random.Generator | None,
+) -> Array:
     """p-value between P(K >= k) and P(K > k), of the other tail for dark atoms."""
     share = 1.0 if generator is None else generator.random(len(upper))
     tie = upper - above
-    return np.clip(1 - upper + share * tie if dark else above + share * tie, 0, 1)
+    return np.clip(np.where(dark, 1 - upper, above) + share * tie, 0, 1)
 
 
 def disc_sums(image: ArrayLike, positions: ArrayLike, radius: ArrayLike) -> tuple[Array, Array]:
     """Sum of an image over discs around positions, and the pixels in each; radius in pixels."""
     values = np.asarray(image, np.float64)
     where = np.asarray(positions, np.float64).reshape(-1, 2)
-    window, mask = _discs(where, np.broadcast_to(np.asarray(radius, float), len(where)), values)
-    return (values[window] * mask).sum((1, 2)), mask.sum((1, 2))
+    each = np.broadcast_to(np.asarray(radius, float), len(where))
+    rows, across, mask = columns.discs(where, each, values.shape)
+    return (values[rows, across] * mask).sum((1, 2)), mask.sum((1, 2))
 
 
 def discoveries(p_values: ArrayLike, rate: float = 0.05) -> NDArray[np.bool_]:
@@ -357,21 +365,3 @@ def _tail(detector: Detector, electrons: Array, pixels: Array, mean: Array) -> A
     # a gamma distribution of shape 4 / skewness^2, moved and scaled
     z = (electrons - 0.5 - pixels * mean) / np.sqrt(variance)
     return np.asarray(stats.pearson3.sf(z, pixels * third / variance**1.5))
-
-
-def _discs(
-    positions: Array, radius: Array, image: Array
-) -> tuple[tuple[NDArray[np.intp], NDArray[np.intp]], NDArray[np.bool_]]:
-    """Indices (n, w, w) of windows around positions, and which of their pixels are in the disc."""
-    shape = image.shape
-    reach = int(np.ceil(radius.max())) if len(radius) else 0
-    steps = np.arange(-reach, reach + 1)
-    rows, columns = (np.rint(positions[:, k]).astype(int)[:, None] + steps for k in (0, 1))
-    y, x = rows[:, :, None], columns[:, None, :]
-    valid = (y >= 0) & (y < shape[0]) & (x >= 0) & (x < shape[1])
-    window = (
-        np.broadcast_to(y.clip(0, shape[0] - 1), valid.shape),
-        np.broadcast_to(x.clip(0, shape[1] - 1), valid.shape),
-    )
-    distance = np.hypot(y - positions[:, 0, None, None], x - positions[:, 1, None, None])
-    return window, valid & (distance <= radius[:, None, None])

@@ -30,6 +30,7 @@ EDGE = 3.0  # A from the edge of the frame, where columns may be cut off
 NEIGHBOURS = 4.2  # A; no farther are the neighbours that close a column in
 OPEN = np.deg2rad(130)  # the least angle without any neighbour, at a surface
 FILLED = 0.85  # of a line along the edge of the frame, in a support
+ORDER = ("vacuum", "bulk", "surface", "support")
 
 
 class Regions(NamedTuple):
@@ -40,6 +41,7 @@ class Regions(NamedTuple):
     vacant: Array  # (m, 2) places where the lattice of the denoised columns would go on [px]
     shown: int  # the first of the columns are those of the denoised mean
     masks: dict[str, Mask]  # of vacuum, bulk, surface and support, those that there are
+    dark: bool  # whether columns are darker than what is around them, in the counts
 
 
 def find_regions(raw: Array, denoised: Array, variance: Array, pixel_size: float) -> Regions:
@@ -69,18 +71,18 @@ def find_regions(raw: Array, denoised: Array, variance: Array, pixel_size: float
     >>> dict(zip(*map(np.ndarray.tolist, np.unique(found.kind, return_counts=True))))
     {'bulk': 16, 'surface': 20}
     """
-    number, positions = _columns(raw, denoised, variance, pixel_size)
+    number, positions, dark = _columns(raw, denoised, variance, pixel_size)
     kind = np.full(len(positions), "bulk", "<U7")
     shape = raw.shape
-    specimen = _near(positions, shape, 2.0 / pixel_size)
+    specimen = near(positions, shape, 2.0 / pixel_size)
     strip = _support(specimen, pixel_size)
-    vacuum = ~_near(positions, shape, HALO / pixel_size) & ~strip
+    vacuum = ~near(positions, shape, HALO / pixel_size) & ~strip
     vacuum &= _inner(vacuum, pixel_size)
     at = np.rint(positions).astype(int).reshape(-1, 2)
     inside = strip[at[:, 0], at[:, 1]]
     kind[~inside & _open(positions, vacuum, pixel_size)] = "surface"
     kind[inside] = "support"
-    discs = {k: _near(positions[kind == k], shape, DISC / pixel_size) for k in np.unique(kind)}
+    discs = {k: near(positions[kind == k], shape, DISC / pixel_size) for k in np.unique(kind)}
     surface = discs.get("surface", np.zeros(shape, bool))
     masks = {"vacuum": vacuum} | {
         k: m if k == "surface" else m & ~surface for k, m in discs.items()
@@ -91,14 +93,14 @@ def find_regions(raw: Array, denoised: Array, variance: Array, pixel_size: float
         _vacant(positions[:number], shape, pixel_size),
         number,
         {k: masks[k] for k in ORDER if k in masks and masks[k].any()},
+        dark,
     )
 
 
-ORDER = ("vacuum", "bulk", "surface", "support")
-
-
-def _columns(raw: Array, denoised: Array, variance: Array, pixel_size: float) -> tuple[int, Array]:
-    """How many columns the denoised mean has; they, and those that the raw one alone has [px]."""
+def _columns(
+    raw: Array, denoised: Array, variance: Array, pixel_size: float
+) -> tuple[int, Array, bool]:
+    """How many columns the denoised mean has; they, and those of the raw one alone; if dark."""
     level, sigma = float(np.median(denoised)), BLOB / pixel_size
     point = np.zeros((2 * int(5 * sigma) + 1,) * 2)
     point[point.shape[0] // 2, point.shape[1] // 2] = 1
@@ -112,13 +114,14 @@ def _columns(raw: Array, denoised: Array, variance: Array, pixel_size: float) ->
     )
     if len(shown) and len(seen):
         seen = seen[cKDTree(shown).query(seen)[0] > 1.1 / pixel_size]
-    return len(shown), np.concatenate([shown, seen]).reshape(-1, 2)
+    return len(shown), np.concatenate([shown, seen]).reshape(-1, 2), sign < 0
 
 
-def _near(positions: Array, shape: tuple[int, ...], radius: float) -> Mask:
-    """Pixels within a radius of any of the positions."""
+def near(positions: Array, shape: tuple[int, ...], radius: float) -> Mask:
+    """Pixels within a radius [px] of the pixel of any of the positions in the frame (n, 2) [px]."""
     empty = np.ones(shape, bool)
     at = np.rint(positions).astype(int).reshape(-1, 2)
+    at = at[((at >= 0) & (at < np.array(shape))).all(1)]
     empty[at[:, 0], at[:, 1]] = False
     if empty.all():
         return np.zeros(shape, bool)
@@ -141,7 +144,7 @@ def _support(specimen: Mask, pixel_size: float) -> Mask:
         filled = specimen.mean(1 - axis) > FILLED
         lines = np.logical_and.accumulate(filled) | np.logical_and.accumulate(filled[::-1])[::-1]
         strip |= np.expand_dims(lines, 1 - axis)
-    return strip & specimen.any() if (specimen & ~strip).any() else np.zeros_like(strip)
+    return strip if (specimen & ~strip).any() else np.zeros_like(strip)
 
 
 def _open(positions: Array, vacuum: Mask, pixel_size: float) -> Mask:
@@ -173,8 +176,8 @@ def _vacant(positions: Array, shape: tuple[int, ...], pixel_size: float) -> Arra
         for number, around in enumerate(tree.query_ball_point(positions, NEIGHBOURS / pixel_size))
     ]
     full = np.array([len(s) for s in steps])
-    _, near = tree.query(positions, k=min(7, len(positions)))
-    best = near[np.arange(len(near)), full[near].argmax(1)]  # the neighbour most closed in
+    _, beside = tree.query(positions, k=min(7, len(positions)))
+    best = beside[np.arange(len(beside)), full[beside].argmax(1)]  # the neighbour most closed in
     places = np.concatenate([p + steps[b] for p, b in zip(positions, best, strict=True)])
     places = places[((places > 2) & (places < np.array(shape) - 3)).all(1)]
     places = places[tree.query(places)[0] > 1.4 / pixel_size]

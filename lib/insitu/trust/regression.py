@@ -8,14 +8,17 @@ of a region in t frames.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from insitu.trust.columns import discs
+
 Array = NDArray[np.float64]
-NEAR, FAR = 3, 40  # frames away, in which the noise is other, and the specimen the same
+Mask = NDArray[np.bool_]
+FIRST, NEAR, FAR = 3, 5, 16  # frames away, in which the noise is other, and the specimen the same
 
 
 class Measure(NamedTuple):
@@ -62,38 +65,60 @@ def invented(y: Array, f: Array, v: Array) -> Measure:
     return _ratio(float((df * (f - y)).sum()), norm, float((v * square).sum()))
 
 
-def others(y: Array, width: float) -> tuple[Array, Array]:
-    """For each frame the mean of those 3 to 40 away, smoothed, and the variance of its noise.
+class Others(NamedTuple):
+    """Other frames of the same place, for each frame."""
 
-    Of a movie (t, y, x); `width` is the standard deviation of the Gaussian [px]. Its noise is not
-    that of the frame itself, and smoothed over a part of a column there is less of it. The
-    second answer is the factor (t, 1) by which the variance of a count is to be multiplied.
+    near: NDArray[np.float32]  # mean of those 3 to 5 away
+    far: NDArray[np.float32]  # mean of those 3 to 16 away
+    doubt: Array  # (t, 1) variance of the noise of `far`, over that of a count
+
+    def within(self, mask: Mask) -> Others:
+        """Those of the pixels of a region, of movies (t, n)."""
+        return Others(within(self.near, mask), within(self.far, mask), self.doubt)
+
+
+def others(y: Array, width: float) -> Others:
+    """For each frame of a movie (t, y, x) means of other ones, smoothed.
+
+    `width` is the standard deviation of the Gaussian G [px]; the filter is 2 G - G^2, which is
+    flat where columns have their contrast, and still leaves little of the noise.
     """
     total = np.concatenate([np.zeros_like(y[:1]), np.cumsum(y, 0)])
     t = np.arange(len(y))
-    before, after = (
-        [np.clip(k, 0, len(y)) for k in ends]
-        for ends in ((t - FAR, t - NEAR + 1), (t + NEAR, t + FAR + 1))
-    )
-    number = (before[1] - before[0] + after[1] - after[0])[:, None]
-    mean = total[before[1]] - total[before[0]] + total[after[1]] - total[after[0]]
-    mean /= np.maximum(number, 1)[..., None]
-    smooth = ndimage.gaussian_filter(mean, (0, width, width))
-    return smooth, 1 / np.maximum(number, 1) / max(1.0, 4 * np.pi * width**2)
+    means = []
+    for last in (NEAR, FAR):
+        before, after = (
+            [np.clip(k, 0, len(y)) for k in ends]
+            for ends in ((t - last, t - FIRST + 1), (t + FIRST, t + last + 1))
+        )
+        number = np.maximum(before[1] - before[0] + after[1] - after[0], 1)[:, None]
+        mean = total[before[1]] - total[before[0]] + total[after[1]] - total[after[0]]
+        mean /= number[..., None]
+        once = ndimage.gaussian_filter(mean, (0, width, width))
+        flat = 2 * once - ndimage.gaussian_filter(once, (0, width, width))
+        means.append(flat.astype(np.float32))
+    # a Gaussian leaves 1 / (4 pi width^2) of the variance, this filter 11/6 as much
+    return Others(means[0], means[1], 1 / number / max(1.0, 24 / 11 * np.pi * width**2))
 
 
-def kept(y: Array, f: Array, v: Array, far: Array, doubt: Array) -> Measure:
-    """Contrast that was kept: the smaller of sum f y and sum f Y, over sum y Y.
+def within(movie: NDArray[Any], mask: Mask) -> NDArray[Any]:
+    """Pixels of a movie (t, n); a view, where they are all."""
+    return movie.reshape(len(movie), -1) if mask.all() else movie[:, mask]
 
-    Y and its variance are those of `others`; its noise is not that of y, so that the lower sum
-    is that of the squared contrast. What f has seen, its own counts or the others, makes the
-    upper sum too large, never too small: the smaller is that of what it has not seen. What moves
-    lowers all of them alike.
+
+def kept(y: Array, f: Array, v: Array, others: Others) -> Measure:
+    """Contrast that was kept: the least of sum f y, sum f Y' and sum f Y, over sum y Y.
+
+    Y' and Y are the means `near` and `far`; their noise is not that of y, so that the lower sum
+    is that of the squared contrast. What f has seen, its own counts or others, makes the sum
+    with these too large, never too small: the least is that of what it has not seen. (A Gaussian
+    in time has seen all of them.) What moves lowers the lower sum, and the last of the upper ones
+    with it: by a few per cent in a drift of a twentieth of an angstrom in ten frames.
     """
-    far = _centred(far)
-    variance = float((v * (far**2 + 2 * v * doubt)).sum())
-    own = float((_centred(f) * y).sum())
-    return _ratio(min(own, float((f * far).sum())), float((y * far).sum()), variance)
+    near, far, shown = (_centred(a.astype(np.float64)) for a in (others.near, others.far, f))
+    variance = float((v * (far**2 + 2 * v * others.doubt)).sum())
+    seen = min(float(np.vdot(shown, a)) for a in (y, near, far))
+    return _ratio(seen, float(np.vdot(y, far)), variance)
 
 
 class Changes(NamedTuple):
@@ -196,19 +221,11 @@ def by_column(
 
     Of movies (t, y, x); positions (n, 2), radius and the smoothing of `others` in pixels.
     """
-    far, doubt = others(y, fine)
-    reach = int(np.ceil(radius))
-    grid = np.mgrid[-reach : reach + 1, -reach : reach + 1].reshape(2, -1)
-    rows = []
-    for place in positions:
-        at = np.rint(place).astype(int)[:, None] + grid
-        near = np.hypot(*(at - place[:, None])) <= radius
-        near &= ((at >= 0) & (at < np.array(y.shape[1:])[:, None])).all(0)
-        inside = (slice(None), *at[:, near])
-        rows.append(
-            (
-                *slope(y[inside], f[inside], v[inside]),
-                *kept(y[inside], f[inside], v[inside], far[inside], doubt),
-            )
-        )
-    return ByColumn(*np.array(rows).reshape(-1, 4).T)
+    beside = others(y, fine)
+    rows, across, inside = discs(positions, np.full(len(positions), radius), y.shape[1:])
+    found = []
+    for disc in zip(rows, across, inside, strict=True):
+        at = (slice(None), disc[0][disc[2]], disc[1][disc[2]])
+        around = Others(beside.near[at], beside.far[at], beside.doubt)
+        found.append((*slope(y[at], f[at], v[at]), *kept(y[at], f[at], v[at], around)))
+    return ByColumn(*np.array(found).reshape(-1, 4).T)

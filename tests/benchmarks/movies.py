@@ -1,0 +1,97 @@
+"""Movie denoisers on movies with truth, at rest and in the event, with the best Gaussian beside.
+
+python tests/benchmarks/movies.py [--movies pt_ceo2_movie pt_ceo2_movie_28 ...]
+
+PSNR of the whole frame, peak 1 electron; kept: regression of the denoised on the clean frame
+within 1.3 A of true columns of platinum, at the surface and inside. Means over the frames of the
+event and over 20 frames at rest.
+"""
+
+from __future__ import annotations
+
+import argparse
+from itertools import product
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+from scipy.ndimage import gaussian_filter, uniform_filter1d
+
+from insitu import fetch
+from insitu.denoise.saved import load_denoiser
+from insitu.simulate import movie_files
+
+TIMES, WIDTHS = (0, 0.5, 1, 1.5, 3, 6, 12, 20, 30), (0.6, 0.8, 1, 1.25, 1.5, 2, 2.5, 3)
+
+
+def columns(movie, frame):
+    """Masks of surface columns, not at the support, and of columns inside."""
+    pixel, rows = movie.plan.pixel_size, movie.truth(frame)
+    y, x = np.mgrid[: movie.plan.size, : movie.plan.size] * pixel
+    surface, inside = (np.zeros(y.shape, bool) for _ in range(2))
+    for row in rows:
+        near = np.hypot(y - row["y"], x - row["x"]) < 1.3
+        if not row["surface"]:
+            inside |= near
+        elif row["y"] < rows["y"].max() - 4:
+            surface |= near
+    return surface, inside & ~surface
+
+
+def figures(movie, clean, frames, denoised):
+    """Mean PSNR, contrast kept at the surface, contrast kept inside."""
+    rows = []
+    for t in frames:
+        image, truth = denoised[t], clean[t]
+        row = [-10 * np.log10(np.mean((image - truth) ** 2))]
+        for mask in columns(movie, t):
+            centred = truth[mask] - truth[mask].mean()
+            row.append((centred * image[mask]).sum() / (centred**2).sum())
+        rows.append(row)
+    return np.mean(rows, 0)
+
+
+def main() -> None:
+    """Print a row for every denoiser of every movie."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--movies", nargs="+", default=list(movie_files.SHIPPED))
+    names = parser.parse_args().movies
+    print("movie; denoiser; s; at rest: dB, surface, inside; event: dB, surface, inside")
+    for name in names:
+        path = Path(name) if name.endswith(".zarr") else fetch.shipped(f"{name}.zarr")
+        movie = movie_files.load(path)
+        plan = movie.plan
+        clean, counts = movie.clean() * plan.vacuum, movie.counts
+        event = range(plan.event, plan.event + plan.duration)
+        still = [t for t in range(plan.frames) if not _something(movie, t)]
+        rest = [still[k] for k in np.linspace(0, len(still) - 1, 20).astype(int)]
+
+        def show(what, denoised, seconds, name=name, movie=movie, clean=clean, at=(rest, event)):
+            told = [v for frames in at for v in figures(movie, clean, frames, denoised)]
+            words = ", ".join(f"{value:.2f}" for value in told)
+            print(f"{name}; {what}; {seconds:.0f} s; {words}", flush=True)
+
+        single = counts.astype(np.float32)
+        best = {}
+        for t, xy in product(TIMES, WIDTHS):
+            for mean in (1, 5):
+                image = single if mean == 1 else uniform_filter1d(single, mean, axis=0)
+                image = gaussian_filter(image, (t, xy, xy), truncate=3.0)
+                for when, frames in (("at rest", rest), ("event", event)):
+                    error = np.mean((image[list(frames)] - clean[list(frames)]) ** 2)
+                    if when not in best or error < best[when][0]:
+                        best[when] = error, (t, xy, mean), image
+        for when, (_, widths, image) in best.items():
+            show(f"best Gaussian {when} (frames, px, mean of) {widths}", image, 0)
+        for kind in ("movie_ours", "restorer"):
+            denoiser = load_denoiser(kind)
+            begin = perf_counter()
+            show(kind, denoiser(counts, plan.pixel_size), perf_counter() - begin)
+
+
+def _something(movie, t):
+    return any(event["start"] - 3 < t < event["end"] + 3 for event in movie.events)
+
+
+if __name__ == "__main__":
+    main()
