@@ -17,7 +17,7 @@ from insitu.simulate.waves import Wave
 
 @pytest.fixture(scope="module")
 def restorer():
-    network = checkpoints.seeded(BiasFreeUNet, 0, channels=8, levels=2, fold=2, inputs=12)
+    network = checkpoints.seeded(BiasFreeUNet, 0, channels=8, levels=2, fold=2, inputs=24)
     return MovieRestorer(network.eval(), (0.05, 0.26), (2.0, 200.0))
 
 
@@ -54,7 +54,7 @@ def test_no_movie_of_counts_is_refused(restorer, values, words):
 def test_what_is_saved_is_loaded(restorer, counts, tmp_path):
     result = learn_movies.train(
         restorer.network,
-        lambda network, _: network(torch.ones(1, 12, 16, 16)).square().mean(),
+        lambda network, _: network(torch.ones(1, 24, 16, 16)).square().mean(),
         lambda _: 0.0,
         Settings(steps=1, validate_every=1),
     )
@@ -86,9 +86,20 @@ def test_a_film_is_counted_as_it_says():
     examples = learn_movies.Examples([movie], seed=0)
     seen, clean = examples.batch(0)
     side = min(learn_movies.SIDE, 64)
-    assert seen.shape == (learn_movies.BATCH, 12, side, side)
+    assert seen.shape == (learn_movies.BATCH, 24, side, side)
     assert clean.shape == (learn_movies.BATCH, 1, side, side)
     assert float(seen.mean()) == pytest.approx(float(clean.mean()), rel=0.1)
+
+
+def test_columns_are_added_and_taken_away():
+    clean = torch.ones(8, 96, 96)
+    clean[:, 40:60:4, 40:60:4] = 1.8
+    made = [learn_movies.changed(clean, 0.2, np.random.default_rng(k)) for k in range(20)]
+    assert all((m >= 0).all() for m in made)
+    assert max(float((m - clean).max()) for m in made) > 0.3
+    assert min(float((m - clean).min()) for m in made) < -0.5
+    assert any(len({float((m[t] - clean[t]).abs().sum()) for t in range(8)}) > 1 for m in made)
+    assert float(clean.max()) == pytest.approx(1.8)  # the film itself stays as it is
 
 
 def test_errors_weigh_a_faint_place_as_a_bright_one():

@@ -1,7 +1,8 @@
 """How the denoiser that restores sums is trained, on simulated movies without end.
 
 In a first stage it is shown plain sums alone, counted anew in every step. Then its own pictures
-tell the motion of every film, and it learns to use the sums along it.
+tell the motion of every film, and it learns to use the sums along it. Now and then columns are
+added where none are expected, and taken away: what is shown must come from the counts.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch.nn import functional
 
 from insitu.denoise.motion import motion
 from insitu.denoise.networks import BiasFreeUNet
-from insitu.denoise.restorer import FRAMES, MovieRestorer, shown
+from insitu.denoise.restorer import FRAMES, MovieRestorer, shown, with_filtered
 from insitu.denoise.sums import ALONG, PLAIN
 from insitu.learning import checkpoints
 from insitu.learning.training import Result, Settings, train
@@ -26,23 +27,24 @@ from insitu.simulate.bank import Bank
 from insitu.simulate.restless import Film, film, restless_scene, still_scene
 from insitu.simulate.waves import exit_wave, in_threads
 
-OPTIONS = {"channels": 48, "levels": 3, "fold": 2, "inputs": len(PLAIN + ALONG), "outputs": 1}
+OPTIONS = {"channels": 48, "levels": 3, "fold": 2, "inputs": 2 * len(PLAIN + ALONG), "outputs": 1}
 PIXELS, DOSES = (0.05, 0.26), (2.0, 200.0)  # [A], [e-/A^2]
 SIDE, BATCH = 96, 6
 ALONE = 0.5  # share of examples without a motion in which the frame is shown alone
+CHANGED = 0.6  # share of the examples counted anew in which columns are added and taken away
 BRIGHTNESS = 0.35  # largest change of the dose from example to example, in its logarithm
 CONTRAST = 0.0094  # variance of a place without contrast, relative to vacuum squared
 SETTINGS = Settings(
-    steps=12_000,
+    steps=26_000,
     optimiser="muon",
-    learning_rate=4e-3,
+    learning_rate=3e-3,
     warm_up=200,
     average=0.998,
     bfloat16=True,
     validate_every=500,
     save_every=250,
 )
-FIRST = replace(SETTINGS, steps=2_000, learning_rate=5e-3, warm_up=300)
+FIRST = replace(SETTINGS, steps=3_500, learning_rate=5e-3, warm_up=300)
 
 
 def films(seed: int, scenes: Sequence[int], views: int = 3, workers: int = 1) -> Iterator[Film]:
@@ -89,7 +91,7 @@ class Examples:
             self.moved = [moved(f, first, [seed, n]) for n, f in enumerate(self.films)]
 
     def batch(self, number: int) -> tuple[Tensor, Tensor]:
-        """Batch `number`: (n, 12, y, x) relative to vacuum, and (n, 1, y, x)."""
+        """Batch `number`: (n, 24, y, x) relative to vacuum, and (n, 1, y, x)."""
         rng = np.random.default_rng([self.seed, number])
         pairs = [self._example(rng) for _ in range(BATCH)]
         seen, clean = (torch.stack(part) for part in zip(*pairs, strict=True))
@@ -112,6 +114,8 @@ class Examples:
     def _counted(movie: Film, place: Any, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Plain sums, counted anew: each holds the counts of those that are shorter."""
         clean, busy = movie.clean[place], np.flatnonzero(movie.busy)
+        if rng.random() < CHANGED:
+            clean = changed(clean.float(), movie.pixel_size, rng)
         t = int(rng.integers(len(clean)))
         if len(busy) and rng.random() < 0.5:
             t = int(np.clip(rng.choice(busy) + rng.integers(-2, 3), 0, len(clean) - 1))
@@ -129,7 +133,32 @@ class Examples:
         if rng.random() < ALONE:
             plain = plain[:1].expand_as(plain)
         again = plain[[PLAIN.index(width) for width in ALONG]]
-        return torch.cat([plain, again]), clean[t].float()[None]
+        seen = with_filtered(torch.cat([plain, again])[None])[0]
+        return seen, clean[t].float()[None]
+
+
+def changed(clean: Tensor, pixel_size: float, rng: np.random.Generator) -> Tensor:
+    """Clean frames with columns where none are expected, and with holes where some were.
+
+    What is shown must come from the counts, and not from where columns usually are.
+    """
+    rows, columns = clean.shape[-2:]
+    y, x = torch.arange(rows)[:, None] * pixel_size, torch.arange(columns) * pixel_size
+    low, high = (float(clean[0].quantile(q)) for q in (0.01, 0.99))
+    peak = high - 1 if high - 1 > 1 - low else low - 1  # of a bright column, or of a dark one
+    clean = clean.clone()
+    for _ in range(int(rng.integers(1, 6))):
+        at_y, at_x = rng.uniform(0, rows * pixel_size), rng.uniform(0, columns * pixel_size)
+        away = (y - at_y).square() + (x - at_x).square()
+        first, length = int(rng.integers(len(clean))), int(rng.integers(2, 2 * len(clean)))
+        then = slice(0, None) if rng.random() < 0.6 else slice(first, first + length)
+        if rng.random() < 0.4:
+            hole = ((1.6 - away.sqrt()) / 0.6).clamp(0, 1)
+            clean[then] += (1 - clean[then]) * hole
+        else:
+            width = rng.uniform(0.4, 0.7)  # [A]
+            clean[then] += float(peak * rng.uniform(0.3, 1.2)) * (-away / (2 * width**2)).exp()
+    return clean.clamp(min=0)
 
 
 @torch.no_grad()

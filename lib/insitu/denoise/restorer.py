@@ -1,8 +1,9 @@
 """A denoiser that restores sums of frames, and chooses among them from place to place.
 
 A network learned from simulated movies what a specimen looks like; it is shown the frame, its
-plain sums, and its sums along the motion, and answers the expected counts of the frame. The
-motion comes from the movie itself: from a first pass that is shown plain sums alone.
+plain sums, its sums along the motion, and what the local Wiener filter makes of each of them, and
+answers the expected counts of the frame. The motion comes from the movie itself: from a first
+pass that is shown each frame alone.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from tqdm.auto import tqdm
 
 from insitu import InputError, checks
 from insitu.denoise.binning import BinnedMovie, Frames, binning, tiles, unbinned
+from insitu.denoise.local_wiener import local_wiener
 from insitu.denoise.motion import motion
 from insitu.denoise.networks import BiasFreeUNet
 from insitu.denoise.sums import ALONG, PLAIN, mean_along, mean_frames
@@ -27,7 +29,8 @@ from insitu.denoise.supervised import warn_untrained
 from insitu.learning.training import Result
 
 TILE, HALO = 512, 96  # pixels of the network
-FRAMES = 16  # that are worked on at once
+FRAMES = 8  # that are worked on at once
+WINDOW = 64  # pixels, of the local Wiener filter
 REACH = max(PLAIN) // 2  # farthest frame that is looked at
 
 
@@ -38,7 +41,7 @@ class MovieRestorer:
     Parameters
     ----------
     network : Module
-        From the sums (n, 12, y, x) to expected counts (n, 1, y, x).
+        From the sums (n, 24, y, x) to expected counts (n, 1, y, x).
     pixel_size : (float, float)
         The range that it was trained for [A].
     dose : (float, float)
@@ -143,11 +146,14 @@ class MovieRestorer:
     @torch.no_grad()
     def alone(self, frames: Tensor) -> Tensor:
         """Restore frames (n, y, x), each by itself: pictures that share no counts."""
-        return self.restored(frames[:, None].expand(-1, len(PLAIN + ALONG), -1, -1))
+        filtered = local_wiener(frames[:, None], WINDOW, apart=0.5)
+        each = len(PLAIN + ALONG)
+        both = (frames[:, None].expand(-1, each, -1, -1), filtered.expand(-1, each, -1, -1))
+        return self.restored(torch.cat(both, 1))
 
     @torch.no_grad()
     def restored(self, images: Tensor) -> Tensor:
-        """The network's answer to (n, 12, y, x), some images at a time."""
+        """The network's answer to (n, 24, y, x), some images at a time."""
         layout = torch.channels_last
         parts = [self.network(p.contiguous(memory_format=layout))[:, 0] for p in images.split(4)]
         return torch.cat(parts)
@@ -173,15 +179,26 @@ def _check(counts: NDArray[Any]) -> None:
 def shown(
     movie: Tensor, frames: Sequence[int], ways: tuple[Tensor, Tensor] | None = None
 ) -> Tensor:
-    """What the network is shown of some frames: plain sums, then sums along the motion.
+    """What the network is shown of some frames: plain sums, sums along the motion, both filtered.
 
     Without a motion the plain sums stand for those along it.
 
     Returns
     -------
-    (frames, 12, y, x) tensor
+    (frames, 24, y, x) tensor
     """
     plain = mean_frames(movie, frames)
     if ways is None:
-        return torch.cat([plain, plain[:, [PLAIN.index(width) for width in ALONG]]], 1)
-    return torch.cat([plain, mean_along(movie, *ways, frames)], 1)
+        along = plain[:, [PLAIN.index(width) for width in ALONG]]
+    else:
+        along = mean_along(movie, *ways, frames)
+    return with_filtered(torch.cat([plain, along], 1))
+
+
+def with_filtered(sums: Tensor) -> Tensor:
+    """Sums (n, 12, y, x), and behind them what the local Wiener filter makes of each.
+
+    It averages a lattice over windows of 64 pixels, which convolutions take long to learn.
+    """
+    filtered = [local_wiener(some[:, None], WINDOW, apart=0.5)[:, 0] for some in sums]
+    return torch.cat([sums, torch.stack(filtered)], 1)

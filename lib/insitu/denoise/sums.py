@@ -18,7 +18,9 @@ PLAIN = (1, 3, 5, 9, 17, 33, 65)  # frames of the plain sums
 ALONG = (3, 5, 9, 17, 33)  # of those along the motion
 
 
-def mean_frames(movie: Tensor, frames: Sequence[int], widths: Sequence[int] = PLAIN) -> Tensor:
+def mean_frames(
+    movie: Tensor, frames: Sequence[int], widths: Sequence[int] = PLAIN, *, own: bool = True
+) -> Tensor:
     """Means of so many frames around each frame, fewer at the ends of the movie.
 
     Parameters
@@ -27,6 +29,8 @@ def mean_frames(movie: Tensor, frames: Sequence[int], widths: Sequence[int] = PL
     frames : sequence of int
     widths : sequence of int
         Odd.
+    own : bool
+        Whether the frame itself is one of them.
 
     Returns
     -------
@@ -46,7 +50,10 @@ def mean_frames(movie: Tensor, frames: Sequence[int], widths: Sequence[int] = PL
     for t in frames:
         for width in widths:
             first, last = max(0, t - width // 2), min(len(movie), t + width // 2 + 1)
-            means.append((total[last - begin] - total[first - begin]).float() / (last - first))
+            found, number = total[last - begin] - total[first - begin], last - first
+            if not own:
+                found, number = found - movie[t], max(1, number - 1)
+            means.append(found.float() / number)
     return torch.stack(means).reshape(len(frames), len(widths), *movie.shape[1:])
 
 
@@ -56,6 +63,8 @@ def mean_along(
     backward: Tensor,
     frames: Sequence[int],
     widths: Sequence[int] = ALONG,
+    *,
+    own: bool = True,
 ) -> Tensor:
     """Means of so many frames around each frame, all moved to where that frame has the specimen.
 
@@ -67,14 +76,16 @@ def mean_along(
     frames : sequence of int
     widths : sequence of int
         Odd.
+    own : bool
+        Whether the frame itself is one of them.
 
     Returns
     -------
     (frames, widths, y, x) tensor
     """
     chosen = torch.as_tensor(frames)
-    total = movie[chosen].clone()
-    count = torch.ones(len(chosen), 1, 1, device=movie.device)
+    total = movie[chosen] * float(own)
+    count = torch.full((len(chosen), 1, 1), float(own), device=movie.device)
     paths = [total.new_zeros(len(chosen), *forward.shape[1:]) for _ in range(2)]
     means: dict[int, Tensor] = {1: total.clone()}
     for k in range(1, max(widths) // 2 + 1):
@@ -87,5 +98,5 @@ def mean_along(
             path[inside] = path[inside] + at_places(step, path[inside])
             total[inside] += warped(movie[there[inside]], path[inside])
             count[inside] += 1
-        means[2 * k + 1] = total / count
+        means[2 * k + 1] = total / count.clamp(min=1)
     return torch.stack([means[width] for width in widths], 1)
