@@ -84,7 +84,7 @@ def own_movie_is_denoised(folder):
 def own_pair_is_judged(folder):
     yours = folder / "out" / "own"
     lines = (yours / "candidates.csv").read_text().splitlines()
-    assert lines[0] == "y_angstrom,x_angstrom,electrons,expected_without,score"
+    assert lines[0] == "y_angstrom,x_angstrom,sign,electrons,expected_without,score"
     assert (yours / "likelihood_map.png").stat().st_size > 1000
     card = json.loads((yours / "card.json").read_text())
     assert {line["verdict"] for line in card} <= {"pass", "fail", "unknown"}
