@@ -35,7 +35,7 @@ def scenes():
 
 def kept(draws: int) -> None:
     """Print the contrast kept, found and true, mean over the draws, and the largest error."""
-    denoisers = {name: load_denoiser(name) for name in ("pt_ceo2", "movie_udvd", "restorer")}
+    denoisers = {name: load_denoiser(name) for name in ("pt_ceo2", "movie_ours", "restorer")}
     denoisers["Gaussian in time"] = GaussianInTime(1.0, frames=4)
     for name, clean, truth, pixel_size in scenes():
         clean = np.asarray(clean[:40], float)
