@@ -1,0 +1,1 @@
+"""From pictures to measurements: part IV of the book."""
