@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from insitu import InputError
-from insitu.measure import charts, run_lengths
+from insitu.measure import charts, correlation, run_lengths
 from insitu.trust.likelihood import discoveries
 
 EWMA = {"weight": 0.2, "limit": 2.962}
@@ -101,9 +101,9 @@ def test_whitening_streams_too():
     rng = np.random.default_rng(5)
     series, covariance = rng.standard_normal((3, 40)), [1.0, 0.5, 0.2]
     series[1, 10:12] = np.nan
-    whole, state, shown = charts.whitened(series, covariance, order=2), None, []
+    whole, state, shown = correlation.whitened(series, covariance, order=2), None, []
     for frame in series.T:
-        step = charts.whitened(frame[:, None], covariance, order=2, state=state)
+        step = correlation.whitened(frame[:, None], covariance, order=2, state=state)
         state = step.state
         shown.append(step.residual)
     np.testing.assert_array_equal(np.concatenate(shown, 1), whole.residual)
@@ -161,9 +161,9 @@ def test_wrong_input_is_told_in_one_sentence():
         lambda: charts.cusum(np.zeros((2, 5)), reference=-1),
         lambda: charts.ewma(np.zeros((2, 5)), state=np.zeros(3)),
         lambda: charts.standardised(np.ones((2, 5))),
-        lambda: charts.autocovariance(np.full((3, 50), np.nan), 3),
-        lambda: charts.autocovariance(np.zeros((3, 4)), 3),
-        lambda: charts.whitened(np.zeros((2, 5)), [1.0, 0.2], order=3),
+        lambda: correlation.autocovariance(np.full((3, 50), np.nan), 3),
+        lambda: correlation.autocovariance(np.zeros((3, 4)), 3),
+        lambda: correlation.whitened(np.zeros((2, 5)), [1.0, 0.2], order=3),
         lambda: run_lengths.limit_from_null(np.zeros((2, 300)), 500),
         lambda: run_lengths.cusum_limit(1e40),
     ):
@@ -182,7 +182,7 @@ def autoregression(rho, series, frames, seed):
 def test_whitening_keeps_the_run_length_of_an_autoregression():
     x = autoregression(0.6, 1000, 1000, 8)
     raw = charts.ewma(x, restart=True).alarm
-    residual = charts.whitened(x, charts.autocovariance(x, 3), order=2).residual
+    residual = correlation.whitened(x, correlation.autocovariance(x, 3), order=2).residual
     kept = charts.ewma(residual, restart=True).alarm
     assert raw.size / raw.sum() < 60  # what goes wrong without
     assert kept.size / kept.sum() == pytest.approx(500, rel=0.08)
@@ -199,8 +199,8 @@ def test_limits_from_a_null_hold_behind_a_smoothing_denoiser(name):
     rng = np.random.default_rng(9)
     noise = ndimage.gaussian_filter1d(rng.standard_normal((1200, 1200)), 1.5, axis=1)[:, 20:-20]
     noise /= noise.std()
-    covariance = charts.autocovariance(noise[:200], 20)
-    null = run_lengths.gaussian_null(covariance, 800, 1250, rng)
+    covariance = correlation.autocovariance(noise[:200], 20)
+    null = correlation.gaussian_null(covariance, 800, 1250, rng)
     limit = run_lengths.limit_from_null(chart(null), 1000)
     statistic = chart(noise[200:])
     first = np.where((statistic > limit).any(1), (statistic > limit).argmax(1) + 1, noise.shape[1])
@@ -216,10 +216,10 @@ def test_false_discoveries_are_kept_behind_a_smoothing_denoiser():
         series = rng.standard_normal((200, 200))
         series[:20, 100:] += 2.0
         series = ndimage.gaussian_filter1d(series, 1.5, axis=1)
-        covariance = charts.autocovariance(series, 12)
+        covariance = correlation.autocovariance(series, 12)
         series = charts.standardised(series, mean=0, deviation=np.sqrt(covariance[0]))
         if null is None:
-            drawn = run_lengths.gaussian_null(covariance / covariance[0], 12_000, 200, rng)
+            drawn = correlation.gaussian_null(covariance / covariance[0], 12_000, 200, rng)
             null = charts.cusum(drawn).statistic.max(1)
             white = charts.cusum(rng.standard_normal((12_000, 200))).statistic.max(1)
         peaks = charts.cusum(series).statistic.max(1)

@@ -9,7 +9,7 @@ from scipy.special import expit
 
 from insitu import InputError
 from insitu.counting.categorical import Categorical
-from insitu.measure import charts, events, states
+from insitu.measure import correlation, events, states
 from insitu.measure.states import Rates
 
 RATES = Rates(0.01, 0.02, 0.4)
@@ -104,7 +104,7 @@ def test_probabilities_come_true_behind_a_smoothing_denoiser():
     noise /= noise.std()
     values = present + 1.2 * noise
     plain = states.normal_evidence(values, 1.2, 0, 1)
-    time = charts.correlation_time(charts.autocovariance(noise, 10))
+    time = correlation.correlation_time(correlation.autocovariance(noise, 10))
     assert time == pytest.approx(2 * np.sqrt(np.pi), rel=0.1)
     gaps = []
     for evidence in (plain, plain / time):

@@ -72,8 +72,11 @@ def _table(
     series = np.array([row.series for row in rows], np.intp)
     frames = np.array([row.frames for row in rows], np.float64).reshape(-1, 3) * frame_time
     return Events(
-        *frames.T,
-        *where[series].T,
+        frames[:, 0],
+        frames[:, 1],
+        frames[:, 2],
+        where[series, 0],
+        where[series, 1],
         called[series].astype(str) if number else np.zeros(0, "U1"),
         np.array([row.kind for row in rows], "U9"),
         np.array([row.probability for row in rows], np.float64),
@@ -131,7 +134,7 @@ def appearances(
     likely = posterior.present > 0.5
     appears, vanishes = posterior.appears, posterior.vanishes
     rows = []
-    for n in np.flatnonzero((likely[:, 1:] != likely[:, :-1]).any(1)):
+    for n in map(int, np.flatnonzero((likely[:, 1:] != likely[:, :-1]).any(1))):
         p = posterior.present[n]
         edges = np.flatnonzero(np.diff(likely[n])) + 1
         edges = np.concatenate([[0], edges, [len(p)]])
@@ -145,7 +148,7 @@ def appearances(
             probability = (1 - p[s]) * there if rising else p[s] * (1 - there)
             changes = (appears if rising else vanishes)[n, s + 1 : u + 1]
             frames = _quantiles(changes, s + 1, level)
-            rows.append(_Row(int(n), frames, "appears" if rising else "vanishes", probability))
+            rows.append(_Row(n, frames, "appears" if rising else "vanishes", probability))
     return _table(rows, len(likely), positions, names, frame_time)
 
 
@@ -174,7 +177,7 @@ def level_changes(
     series : (n, t) or (n, t, 2) array
         Intensities, of which a change is called dims or brightens; or y and x, of which it is
         called moves. With unit variance, by `charts.standardised`, over the square root of
-        `charts.correlation_time` where frames are not independent; NaN where one is lost.
+        `correlation.correlation_time` where frames are not independent; NaN where one is lost.
     rate : float
         r, probability of a change in a frame.
     spread : float
@@ -232,7 +235,7 @@ def level_changes(
 
 def _step_evidence(x: Array, spread: float) -> tuple[Array, Array]:
     """Log B of a change at each frame but the first (t - 1,), and the step there (t - 1, d)."""
-    known = np.isfinite(x).all(1)
+    known = np.asarray(np.isfinite(x).all(1))
     values = np.where(known[:, None], x, 0)
     total, number = np.cumsum(values, 0), np.cumsum(known)
     if len(x) < 2 or number[-1] < 2:

@@ -4,7 +4,7 @@ If frames are independent, the chart is a Markov chain: its range is cut into ce
 probabilities of going from cell to cell without an alarm the mean number of frames until the first
 is (I - Q)^-1 1; Brook and Evans [1]_ for `cusum`, Lucas and Saccucci [2]_ for `ewma`. If they are
 not, as behind a denoiser, `limit_from_null` takes the limit from charts of a null: a measured one,
-or `gaussian_null` of the measured autocovariance.
+or `correlation.gaussian_null` of the measured autocovariance.
 
 .. [1] D. Brook, D. A. Evans, Biometrika 59 (1972) 539.
 .. [2] J. M. Lucas, M. S. Saccucci, Technometrics 32 (1990) 1.
@@ -34,9 +34,9 @@ def normal(values: Array) -> Array:
 def skewed(skewness: float) -> Law:
     """The law of a count of few electrons: gamma's, with the third moment of the count.
 
-    Of the standardised count, m^-1/2 for Poisson's of mean m. The limit for the normal law is too low for counts
-    that rise and too high for those that fall. Counts are whole numbers, so that the run length
-    that was asked for is kept within what one electron more or less makes of it.
+    Of the standardised count, m^-1/2 for Poisson's of mean m. The limit for the normal law is too
+    low for counts that rise and too high for those that fall. Counts are whole numbers, so that
+    the run length that was asked for is kept within what an electron more or less makes of it.
 
     >>> float(skewed(1 / 3)(np.array(0.0)).round(3))
     0.522
@@ -231,35 +231,6 @@ def limit_from_null(statistic: ArrayLike, run_length: float, *, block: int = 250
         return float(np.quantile(peaks, 1 - above))
     tail = peaks[-max(20, len(peaks) // 20) :]
     return float(tail[0] + (tail - tail[0]).mean() * np.log(len(tail) / len(peaks) / above))
-
-
-def gaussian_null(
-    covariance: ArrayLike, series: int, frames: int, generator: np.random.Generator
-) -> Array:
-    """Draw Gaussian noise of that autocovariance, (series, frames).
-
-    By the spectrum of the autocovariance [1]_, which is 0 at the lags that are not given; what
-    is negative in it, by errors of a measured one, is left out.
-
-    .. [1] C. R. Dietrich, G. N. Newsam, SIAM J. Sci. Comput. 18 (1997) 1088.
-
-    Examples
-    --------
-    >>> noise = gaussian_null([1.0, 0.5], 400, 500, np.random.default_rng(0))
-    >>> float((noise[:, 1:] * noise[:, :-1]).mean().round(2))
-    0.5
-    """
-    r = np.asarray(covariance, np.float64)
-    if not (len(r) and r[0] > 0):
-        raise InputError("covariance: the variance, its first value, must be positive")
-    length = frames + 2 * len(r)
-    circle = np.zeros(length)
-    circle[: len(r)] = r
-    circle[length - len(r) + 1 :] = r[:0:-1]
-    power = np.maximum(np.fft.rfft(circle).real, 0)
-    gain = np.sqrt(power * r[0] / max(np.fft.irfft(power, length)[0], 1e-300))
-    drawn = np.fft.rfft(generator.standard_normal((series, length)), axis=1)
-    return np.asarray(np.fft.irfft(drawn * gain, length, axis=1)[:, :frames])
 
 
 def p_values(peaks: ArrayLike, null_peaks: ArrayLike) -> Array:

@@ -9,7 +9,7 @@ the frames before and after [1]_: with p' the prior odds that the frame before l
 
 and of all frames together they are l_t + b_t. The rates are learned from all columns together
 (`learn_rates`). Frames that are not independent, as behind a denoiser, say less than they seem to:
-divide the evidence by `insitu.measure.charts.correlation_time`.
+divide the evidence by `insitu.measure.correlation.correlation_time`.
 
 .. [1] L. R. Rabiner, Proc. IEEE 77 (1989) 257.
 """
