@@ -150,10 +150,9 @@ def ewma(
     checks.within("weight", weight, 1e-6, 1)
     checks.positive("limit", limit)
     z = state_of(state, (len(x),))
-    level, slope = np.empty_like(x), np.empty_like(x)
-    alarm = np.zeros(x.shape, bool)
+    level, slope, alarm = (np.empty(x.shape, k, order="F") for k in (float, float, bool))
     sigma = np.sqrt(weight / (2 - weight))
-    for t, now in enumerate(x.T):
+    for t, now in enumerate(np.ascontiguousarray(x.T)):
         step = np.where(np.isnan(now), 0.0, weight * (now - z))
         z = z + step
         level[:, t], slope[:, t] = z / sigma, step
@@ -223,23 +222,23 @@ def cusum(
     x = series_of("series", series)
     k, h = (_per_series(n, v, len(x)) for n, v in (("reference", reference), ("limit", limit)))
     upper, lower, rising, falling = state_of(state, (4, len(x)))
-    shown = np.empty((2, *x.shape))
-    alarm, age = np.zeros(x.shape, bool), np.zeros(x.shape, np.intp)
-    for t, now in enumerate(x.T):
+    higher, deeper = (np.empty(x.shape, order="F") for _ in range(2))  # frames are contiguous
+    alarm, age = (np.empty(x.shape, kind, order="F") for kind in (bool, np.intp))
+    for t, now in enumerate(np.ascontiguousarray(x.T)):
         lost = np.isnan(now)
         upper = np.where(lost, upper, np.maximum(0, upper + now - k))
         lower = np.where(lost, lower, np.maximum(0, lower - now - k))
         rising, falling = (
             np.where(c > 0, a + 1, 0) for c, a in ((upper, rising), (lower, falling))
         )
-        shown[0, :, t], shown[1, :, t] = upper, lower
+        higher[:, t], deeper[:, t] = upper, lower
         age[:, t] = np.where(upper >= lower, rising, falling)
         alarm[:, t] = np.maximum(upper, lower) > h
         if restart:
             upper, lower, rising, falling = (
                 np.where(alarm[:, t], 0.0, v) for v in (upper, lower, rising, falling)
             )
-    return Cusum(shown[0], shown[1], alarm, age, np.stack([upper, lower, rising, falling]))
+    return Cusum(higher, deeper, alarm, age, np.stack([upper, lower, rising, falling]))
 
 
 def state_of(state: Array | None, shape: tuple[int, ...]) -> Array:

@@ -139,7 +139,7 @@ def appearances(
         edges = np.flatnonzero(np.diff(likely[n])) + 1
         edges = np.concatenate([[0], edges, [len(p)]])
         sure = np.abs(p - 0.5)
-        surest = [a + int(np.argmax(sure[a:b])) for a, b in pairwise(edges)]
+        surest = [int(a + np.argmax(sure[a:b])) for a, b in pairwise(edges)]
         for s, u in pairwise(surest):
             rising = bool(likely[n, u])
             there = 0.0 if rising else 1.0  # probability of present, from s on

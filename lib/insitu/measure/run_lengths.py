@@ -121,6 +121,40 @@ def cusum_power(
     return float(1 - np.linalg.matrix_power(chain, int(frames)).sum(1)[0])
 
 
+def detectable_shift(frames: int, run_length: float, *, power: float = 0.95) -> float:
+    """Smallest shift of so many frames that a cumulative sum made for it finds that often.
+
+    In standard deviations of a frame; a disc of N pixels of m_0 electrons each shows a relative
+    contrast c as c sqrt(N m_0). The sum has half of the shift as k, and the limit of the run length.
+
+    Parameters
+    ----------
+    frames : int
+        How long it lasts.
+    run_length : float
+        Frames until a false alarm of one series, on average.
+    power : float
+        Probability that it is found while it lasts.
+
+    Examples
+    --------
+    Ten frames are enough for a shift by 2.1 deviations, if 200 columns are to give one false alarm
+    in 4,500 frames:
+
+    >>> round(detectable_shift(10, 200 * 4500), 1)
+    2.1
+    """
+    checks.within("frames", frames, 1, 100_000)
+    checks.within("power", power, 0.01, 0.999)
+
+    def miss(shift: float) -> float:
+        k = shift / 2
+        limit = cusum_limit(run_length, reference=k)
+        return cusum_power(shift, frames, reference=k, limit=limit) - power
+
+    return float(optimize.brentq(miss, 0.1, 8, xtol=1e-3))
+
+
 def ewma_limit(run_length: float, *, weight: float = 0.2, law: Law = normal) -> float:
     """Limit of `charts.ewma` with this many frames until a false alarm of a series, on average.
 

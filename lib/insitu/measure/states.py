@@ -155,11 +155,11 @@ def filtered(
     """
     e = np.nan_to_num(series_of("evidence", evidence))
     appears, vanishes, present = rates.checked()
-    odds = np.empty_like(e)
+    odds = np.empty(e.shape, order="F")  # frames are contiguous
     now = None if state is None else np.asarray(state, np.float64)
     if now is not None and now.shape != (len(e),):
         raise InputError(f"state: expected one value of each of {len(e)} series, got {now.shape}")
-    for t, told in enumerate(e.T):
+    for t, told in enumerate(np.ascontiguousarray(e.T)):
         if now is None:
             prior = np.full(len(e), np.log(present / (1 - present)))
         else:
@@ -220,7 +220,7 @@ def smoothed(evidence: ArrayLike, rates: Rates) -> Posterior:
     """
     e = np.nan_to_num(series_of("evidence", evidence))
     odds, _ = filtered(e, rates)
-    later = e.copy()  # e + b
+    later = e.copy(order="F")  # e + b
     for t in range(e.shape[1] - 2, -1, -1):
         later[:, t] += _backward(later[:, t + 1], rates)
     appears, vanishes, _ = rates
