@@ -1,7 +1,8 @@
 """Noise that is not independent from frame to frame, as behind a denoiser.
 
-Three ways to go on with it. `whitened` makes it independent, if few frames before foretell it, and
-the limits of `insitu.measure.run_lengths` hold again. `gaussian_null` draws noise like it, for
+Three ways to go on with it. `whitened` makes it independent, if it is an autoregression, and the
+limits of `insitu.measure.run_lengths` hold again; behind a Gaussian in time they do not, since what
+such a filter takes out cannot be had back. `gaussian_null` draws noise like it, for
 `run_lengths.limit_from_null` and `run_lengths.p_values`; that holds for any memory, and is the
 choice behind smoothing in time. `correlation_time` tells by how much to divide the evidence.
 """
@@ -23,7 +24,8 @@ def autocovariance(series: ArrayLike, lags: int) -> Array:
     """Autocovariance of series of which most show nothing but noise, (lags + 1,).
 
     At each lag the median over the series, so that the few in which something happens do not
-    count. Pairs with a lost frame are left out.
+    count. Pairs with a lost frame are left out. Each series is centred by its own mean, which
+    lowers all lags by the variance of a mean of t frames, sum_k r_k / t; that is added again.
 
     Raises
     ------
@@ -51,7 +53,9 @@ def autocovariance(series: ArrayLike, lags: int) -> Array:
         a, b = slice(None, x.shape[1] - lag), slice(lag, None)
         pairs = (known[:, a] & known[:, b]).sum(1)
         rows.append(np.median((x[:, a] * x[:, b]).sum(1) / np.maximum(pairs, 1)))
-    return np.array(rows)
+    r, frames = np.array(rows), float(np.median(known.sum(1)))
+    total = max(0.0, 2 * r.sum() - r[0])  # the sum over all lags, of which each is too low
+    return np.asarray(r + total / max(1.0, frames - 2 * lags - 1))
 
 
 def correlation_time(covariance: ArrayLike) -> float:

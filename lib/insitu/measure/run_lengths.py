@@ -125,7 +125,7 @@ def detectable_shift(frames: int, run_length: float, *, power: float = 0.95) -> 
     """Smallest shift of so many frames that a cumulative sum made for it finds that often.
 
     In standard deviations of a frame; a disc of N pixels of m_0 electrons each shows a relative
-    contrast c as c sqrt(N m_0). The sum has half of the shift as k, and the limit of the run length.
+    contrast c as c sqrt(N m_0). The sum has half of the shift as k, and the run length sets h.
 
     Parameters
     ----------
