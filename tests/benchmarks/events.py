@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from insitu.measure import charts, correlation, events, run_lengths, states
+from insitu.measure import charts, correlation, events, evidence, run_lengths, states
 from insitu.measure.states import Rates
 from insitu.simulate.movie_files import shipped_movie
 from insitu.trust.likelihood import disc_sums, discoveries
@@ -106,7 +106,7 @@ def contrast() -> None:
             f"disc of {radius} A, {d.pixels.mean():.0f} px: contrast (10, 50, 90 %) "
             f"{share.round(3)}, shift of a frame {np.percentile(d.shift, [10, 50, 90]).round(2)}"
         )
-    ideal, narrow = [], []
+    ideal, narrow, windows = [], [], []
     for before, without, place in left():
         moved = place + movie().uncut.drift[without] - movie().uncut.drift[before]
         y, x = np.rint(place[0] / movie().pixel_size).astype(int)
@@ -115,10 +115,20 @@ def contrast() -> None:
         one = movie().clean[before, y - reach : y + reach + 1, x - reach : x + reach + 1]
         none = movie().clean[without, v - reach : v + reach + 1, u - reach : u + reach + 1]
         ideal.append(np.sqrt(((one - none) ** 2 / none).sum()))
+        windows.append((one, none))
         (m1, _), (m0, _) = at(before, place, 0.6), at(without, moved, 0.6)
         narrow.append((m1[0] - m0[0]) / np.sqrt(m0[0]))
     print(f"columns that hop: shift in the disc of 0.6 A {np.round(narrow, 2)}")
     print(f"  with the ideal weight of every pixel of 11 x 11 {np.round(ideal, 2)}")
+    rng, delays = np.random.default_rng(5), []
+    for shift, (one, none) in zip(ideal, windows, strict=True):
+        limit = shift * run_lengths.cusum_limit(ASKED, reference=shift / 2, sides="upper")
+        counts = rng.poisson(none, (300, 120, *none.shape))
+        one, none = (np.repeat(m[None], 300, 0) for m in (one, none))
+        told = -evidence.template_evidence(counts, none, one)
+        alarm = charts.cusum(told, reference=1e-12).upper > limit
+        delays.append(float(np.median(alarm.argmax(1) + 1)))
+    print(f"  median delay of a column that vanishes, by these weights {delays}")
     for shift in (0.5, 1.0, 1.4, 2.0, 2.4):
         k = shift / 2
         limit = run_lengths.cusum_limit(ASKED, reference=k, sides="upper")
@@ -146,7 +156,7 @@ def _cusum(counts: Array, d: Discs, appears: bool) -> Array:
 
 
 def _evidence(counts: Array, d: Discs) -> Array:
-    return states.disc_evidence(counts, d.pixels, d.absent / d.pixels, d.present / d.pixels)
+    return evidence.disc_evidence(counts, d.pixels, d.absent / d.pixels, d.present / d.pixels)
 
 
 def _own_cusum(counts: Array, d: Discs, appears: bool) -> Array:
@@ -339,15 +349,15 @@ def hidden_states() -> None:
         rows.append(now)
     present = np.array(rows).T
     counts = rng.poisson(np.where(present, some.present[:, None], some.absent[:, None]))
-    evidence = _evidence(counts, some)
-    learned = states.learn_rates(evidence)
+    told_by = _evidence(counts, some)
+    learned = states.learn_rates(told_by)
     print(f"rates {true}, learned {learned}")
-    p = states.smoothed(evidence, learned).present
+    p = states.smoothed(told_by, learned).present
     sure, right = np.maximum(p, 1 - p), (p > 0.5) == present
     for low, high in ((0.5, 0.7), (0.7, 0.85), (0.88, 0.92), (0.92, 0.98), (0.98, 1.001)):
         part = (sure >= low) & (sure < high)
         print(f"told with {sure[part].mean():.3f}: right {right[part].mean():.3f} of {part.sum()}")
-    found = events.appearances(states.smoothed(evidence, learned))
+    found = events.appearances(states.smoothed(told_by, learned))
     right_ = []
     for n, a, b, kind in zip(
         found.column.astype(int), found.earliest, found.latest, found.kind, strict=True

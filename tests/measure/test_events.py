@@ -10,6 +10,7 @@ from scipy.special import expit
 from insitu import InputError
 from insitu.counting.categorical import Categorical
 from insitu.measure import correlation, events, states
+from insitu.measure import evidence as evidence_of
 from insitu.measure.states import Rates
 
 RATES = Rates(0.01, 0.02, 0.4)
@@ -28,7 +29,7 @@ def chains(rates, series, frames, rng):
 
 def observed(present, rng, absent=0.46, with_atom=0.58, pixels=20):
     counts = rng.poisson(np.where(present, with_atom, absent) * pixels)
-    return states.disc_evidence(counts, pixels, absent, with_atom)
+    return evidence_of.disc_evidence(counts, pixels, absent, with_atom)
 
 
 def test_states_are_those_of_all_paths():
@@ -103,7 +104,7 @@ def test_probabilities_come_true_behind_a_smoothing_denoiser():
     noise = ndimage.gaussian_filter1d(rng.standard_normal(present.shape), 1.0, axis=1)
     noise /= noise.std()
     values = present + 1.2 * noise
-    plain = states.normal_evidence(values, 1.2, 0, 1)
+    plain = evidence_of.normal_evidence(values, 1.2, 0, 1)
     time = correlation.correlation_time(correlation.autocovariance(noise, 10))
     assert time == pytest.approx(2 * np.sqrt(np.pi), rel=0.1)
     gaps = []
@@ -135,13 +136,23 @@ def test_evidence_is_the_likelihood_ratio():
     rng = np.random.default_rng(3)
     for detector in (None, Categorical(np.log([1.0, 1.0, 0.73, 0.34, 0.083]))):
         counts = rng.integers(0, 3, (4, 50, 20))
-        got = states.disc_evidence(counts.sum(2), 20, 0.4, 0.6, detector)
+        got = evidence_of.disc_evidence(counts.sum(2), 20, 0.4, 0.6, detector)
         if detector is None:
             expected = counts.sum(2) * np.log(1.5) - 20 * 0.2
         else:
             log_p = np.log(detector.table([0.4, 0.6], 2))
             expected = (log_p[1] - log_p[0])[counts].sum(2)
         np.testing.assert_allclose(got, expected, atol=1e-4)
+        windows, even = counts.reshape(4, 50, 4, 5), np.ones((4, 4, 5))
+        same = evidence_of.template_evidence(windows, 0.4 * even, 0.6 * even, detector)
+        np.testing.assert_allclose(same, got, atol=1e-9)
+
+
+def test_a_lost_pixel_says_nothing():
+    counts = np.array([[[[1.0, np.nan]], [[np.nan, np.nan]]]])
+    one, none = np.full((1, 1, 2), 0.6), np.full((1, 1, 2), 0.4)
+    found = evidence_of.template_evidence(counts, none, one)
+    np.testing.assert_allclose(found, [[np.log(1.5) - 0.2, 0]])
 
 
 def test_lost_frames_empty_series_and_one_frame():
@@ -172,9 +183,13 @@ def test_wrong_input_is_told_in_one_sentence():
         lambda: states.smoothed(np.zeros((2, 5)), Rates(0, 0.1)),
         lambda: states.learn_rates(np.zeros((2, 1))),
         lambda: states.learn_rates(np.zeros((0, 9))),
-        lambda: states.disc_evidence([[-1.0]], 20, 0.4, 0.5),
-        lambda: states.disc_evidence([[1.0]], 20, 0, 0.5),
-        lambda: states.normal_evidence([[1.0]], 0, 0, 1),
+        lambda: evidence_of.disc_evidence([[-1.0]], 20, 0.4, 0.5),
+        lambda: evidence_of.disc_evidence([[1.0]], 20, 0, 0.5),
+        lambda: evidence_of.normal_evidence([[1.0]], 0, 0, 1),
+        lambda: evidence_of.template_evidence(np.ones((1, 2, 3, 3)), np.ones((1, 2, 2)), 1),
+        lambda: evidence_of.template_evidence(
+            np.ones((1, 2, 3, 3)), np.zeros((1, 3, 3)), np.ones((1, 3, 3))
+        ),
         lambda: states.filtered([[1.0]], RATES, state=np.zeros(3)),
         lambda: states.Stream(RATES, lag=-1),
         lambda: events.appearances(posterior, positions=np.zeros((3, 2))),

@@ -4,6 +4,18 @@
 `level_changes` finds steps of an intensity (dims, brightens) or of a position (moves). Each event
 has its probability, and an interval for its time; `claimed` keeps as many as may be told if only a
 share of them is to be false.
+
+From the electrons of discs (columns, frames) to the events of which one in twenty may be false:
+
+>>> from insitu.measure.evidence import disc_evidence
+>>> from insitu.measure.states import learn_rates, smoothed
+>>> present = np.arange(400) < [[150], [400], [400]]
+>>> electrons = np.random.default_rng(0).poisson(np.where(present, 12, 9))
+>>> told = disc_evidence(electrons, 20, absent=0.45, present=0.6)
+>>> table = appearances(smoothed(told, learn_rates(told)), names="abc", frame_time=1 / 75)
+>>> table = table.where(claimed(table.probability, 0.05))
+>>> table.column.tolist(), table.kind.tolist(), table.time.round(1).tolist()
+(['a'], ['vanishes'], [2.0])
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 A column is absent or present in each frame; it appears with the probability a a frame and vanishes
 with v. What a frame's counts say is one number, the log-likelihood ratio e_t of present against
-absent (`disc_evidence`); a frame that is lost says 0. The log-odds of present then follow from
-the frames before and after [1]_: with p' the prior odds that the frame before leaves,
+absent (`insitu.measure.evidence`); a frame that is lost says 0. The log-odds of present then follow
+from the frames before and after [1]_: with p' the prior odds that the frame before leaves,
 
     l_t = log p'_t + e_t,   b_t = log [(1 - v) exp(e + b)_{t+1} + v] / [a exp(e + b)_{t+1} + 1 - a],
 
@@ -24,8 +24,6 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
 from insitu import InputError, checks
-from insitu.counting.detector import Detector
-from insitu.counting.poisson import Poisson
 from insitu.measure.charts import series_of
 
 Array = NDArray[np.float64]
@@ -43,94 +41,6 @@ class Rates(NamedTuple):
         for name, value in zip(self._fields, self, strict=True):
             checks.within(name, value, 1e-12, 1 - 1e-12)
         return self
-
-
-def disc_evidence(
-    electrons: ArrayLike,
-    pixels: ArrayLike,
-    absent: ArrayLike,
-    present: ArrayLike,
-    detector: Detector | None = None,
-) -> Array:
-    """Log-likelihood ratio of a column against none, of counts in discs.
-
-    K log(theta_1 / theta_0) - N log(Z_1 / Z_0) for K electrons in N pixels, as in
-    `insitu.trust.likelihood.ratio_test`: K log(m_1 / m_0) - N (m_1 - m_0) for Poisson's counts.
-
-    Parameters
-    ----------
-    electrons : (n, t) array
-        Sums over the disc of each column in each frame; NaN where a frame is lost.
-    pixels : (n,) array or float
-        Of each disc.
-    absent, present : (n,) arrays or float
-        Expected counts of a disc's pixel without the column and with it [e-/px].
-    detector : Detector, optional
-        Of the exponential family; Poisson's by default.
-
-    Returns
-    -------
-    (n, t) array
-        [nat]; 0 where a frame is lost.
-
-    Raises
-    ------
-    InputError
-        If a mean is not positive, or a count negative or infinite.
-
-    Examples
-    --------
-    >>> disc_evidence([[8, 14, np.nan]], 20, absent=0.45, present=0.6).round(2)
-    array([[-0.7 ,  1.03,  0.  ]])
-    """
-    counts = series_of("electrons", electrons)
-    checks.not_negative("electrons", np.nan_to_num(counts))
-    n = len(counts)
-    m0, m1, size = (np.broadcast_to(np.asarray(v, float), n) for v in (absent, present, pixels))
-    if not (np.all(m0 > 0) and np.all(m1 > 0)):
-        raise InputError("absent, present: expected counts must be positive")
-    log_p = np.log(np.stack([(detector or Poisson()).table(m, 1) for m in (m0, m1)]))
-    theta = (log_p[1, :, 1] - log_p[1, :, 0]) - (log_p[0, :, 1] - log_p[0, :, 0])
-    evidence = counts * theta[:, None] + (size * (log_p[1, :, 0] - log_p[0, :, 0]))[:, None]
-    return np.nan_to_num(evidence)
-
-
-def normal_evidence(
-    values: ArrayLike, deviation: ArrayLike, absent: ArrayLike, present: ArrayLike
-) -> Array:
-    """Log-likelihood ratio of present against absent, of intensities with normal noise.
-
-    (x - (m_0 + m_1) / 2) (m_1 - m_0) / sigma^2.
-
-    Parameters
-    ----------
-    values : (n, t) array
-        Such as the intensities of columns in a denoised movie; NaN where a frame is lost.
-    deviation, absent, present : (n,) arrays or float
-        sigma, m_0 and m_1, in the unit of the values.
-
-    Returns
-    -------
-    (n, t) array
-        [nat]; 0 where a frame is lost.
-
-    Raises
-    ------
-    InputError
-        If a deviation is not positive, or a value infinite.
-
-    Examples
-    --------
-    >>> normal_evidence([[1.0, 1.4]], 0.2, absent=1.0, present=1.4).round(6)
-    array([[-2.,  2.]])
-    """
-    x = series_of("values", values)
-    m0, m1, s = (
-        np.broadcast_to(np.asarray(v, float), len(x)) for v in (absent, present, deviation)
-    )
-    if not np.all(s > 0):
-        raise InputError("deviation: must be positive")
-    return np.nan_to_num((x - (m0 + m1)[:, None] / 2) * ((m1 - m0) / s**2)[:, None])
 
 
 def filtered(
