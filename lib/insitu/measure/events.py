@@ -10,12 +10,14 @@ From the electrons of discs (columns, frames) to the events of which one in twen
 >>> from insitu.measure.evidence import disc_evidence
 >>> from insitu.measure.states import learn_rates, smoothed
 >>> present = np.arange(400) < [[150], [400], [400]]
->>> electrons = np.random.default_rng(0).poisson(np.where(present, 12, 9))
->>> told = disc_evidence(electrons, 20, absent=0.45, present=0.6)
+>>> electrons = np.random.default_rng(0).poisson(np.where(present, 14, 9))
+>>> told = disc_evidence(electrons, 20, absent=0.45, present=0.7)
 >>> table = appearances(smoothed(told, learn_rates(told)), names="abc", frame_time=1 / 75)
 >>> table = table.where(claimed(table.probability, 0.05))
 >>> table.column.tolist(), table.kind.tolist(), table.time.round(1).tolist()
-(['a'], ['vanishes'], [2.0])
+(['a'], ['vanishes'], [2.1])
+>>> bool(table.earliest[0] <= 150 / 75 <= table.latest[0])
+True
 """
 
 from __future__ import annotations
