@@ -104,7 +104,9 @@ def bounds(frames=4000):
     four = Categorical.sub_frames(4)
     for free in ((), ("width",), ("width", "slope")):
         for electrons in (300, 1000):
-            compare("one, Poisson", one, electrons, 1.0, Poisson(), lambda m: 1 / m, free, frames, 1)
+            compare(
+                "one, Poisson", one, electrons, 1.0, Poisson(), lambda m: 1 / m, free, frames, 1
+            )
     for free in ((), ("width", "slope")):
         compare("two at 2 A, Poisson", two, 300, 1.0, Poisson(), lambda m: 1 / m, free, frames, 2)
         compare("two at 2 A, Poisson", two, 1000, 1.0, Poisson(), lambda m: 1 / m, free, frames, 2)

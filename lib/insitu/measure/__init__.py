@@ -1,6 +1,9 @@
 """Where atoms are, and what they do: from belief to numbers with error bars.
 
 - `columns`: positions, intensities and widths of columns, with standard errors; start here
+- `lattice`: columns named by the lattice of their crystal, its turn and its strain
+- `facets`: which columns are of the surface, and on what facet
+- `motion`: how a set of columns moved as a rigid body
 - `information`: what a count tells of its mean under any detector
 - `joint`: columns of a frame fitted together: cells of pixels and their normal equations
 """

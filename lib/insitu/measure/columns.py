@@ -139,6 +139,9 @@ def fit_columns(
     checks.positive("pixel_size", pixel_size, "A")
     for name in free:
         checks.one_of("free", name, FREEDOMS)
+    names = {"width": (joint.WIDTH,), "slope": (joint.SLOPE_Y, joint.SLOPE_X)}
+    held = {q for name in names if name not in free for q in names[name]}
+    fitted = [q for q in range(joint.PARAMETERS) if q not in held]
     starts = _starts(start, t)
     n = starts.shape[1]
     widths = np.broadcast_to(np.asarray(width, np.float64), (t, n))
@@ -165,12 +168,13 @@ def fit_columns(
             pixel_size,
             radius=CELL,
             reach=WIDTHS * float(widths[group].max()),
+            free=fitted,
             like=movie,
         )
         edge = np.minimum(places[seen], limit - places[seen]).min(1) < 2 * widths[group[0], seen]
         many = max(1, BATCH // (cells.place.numel() + cells.place.shape[1] * cells.pixels.numel()))
         for part in np.split(group, range(many, len(group), many)):
-            task = _Task(cells, information, free, -1.0 if dark else 1.0, reach, steps)
+            task = _Task(cells, information, -1.0 if dark else 1.0, reach, steps)
             values = movie[torch.as_tensor(part, device=movie.device)].flatten(1)[:, cells.pixels]
             found, error, wrong = task.run(values, widths[np.ix_(part, seen)])
             for which, result in enumerate((found, error)):
@@ -188,61 +192,83 @@ class _Task:
     """Fisher scoring of frames that share their starts; (t, n, ...) tensors throughout."""
 
     def __init__(
-        self,
-        cells: joint.Cells,
-        information: Information,
-        free: Collection[str],
-        sign: float,
-        reach: float,
-        steps: int,
+        self, cells: joint.Cells, information: Information, sign: float, reach: float, steps: int
     ) -> None:
         self.cells, self.information = cells, information
         self.sign, self.reach, self.steps = sign, reach, steps
-        self.freedom = cells.y.new_ones(joint.PARAMETERS)
-        if "width" not in free:
-            self.freedom[joint.WIDTH] = 0
-        if "slope" not in free:
-            self.freedom[joint.SLOPE_Y :] = 0
 
     def run(self, values: Tensor, width: Array) -> tuple[Array, Array, NDArray[np.uint8]]:
         """Parameters (t, n, 7), their standard errors, and flags (t, n), of values (t, n, p)."""
-        cells = self.cells
         theta = self._first(values, torch.as_tensor(np.array(width)).to(values))
-        t, n, _ = theta.shape
         begin = theta.clone()
-        free = self.freedom.expand(t, n, -1).clone()
-        damping = values.new_full((t,), 1e-3)
-        away = torch.zeros(t, n, dtype=torch.bool, device=values.device)
-        moving = torch.ones_like(away)
-        going = torch.arange(t, device=values.device)
-        score = self._likelihood(theta, values)
+        moving = torch.ones_like(theta[..., 0], dtype=torch.bool)
+        away = torch.zeros_like(moving)
+        damping = torch.full_like(theta[..., 0], 1e-3)
+        last, share = torch.zeros_like(theta[..., self.cells.free]), torch.ones_like(damping)
+        going = torch.arange(len(theta), device=values.device)
+        data, (mean, slopes) = values, joint.design(theta, self.cells)
         for _ in range(self.steps):
-            part = theta[going]
-            mean, slopes = joint.design(part, cells)
-            weight = self.information.of(mean) * cells.inside
-            residual = (values[going] - mean) * weight
-            gradient, blocks = joint.normal_equations(slopes, residual, weight, cells)
-            step, _ = joint.solve(blocks, gradient, free[going], damping[going], cells)
-            trial = part + self._clipped(step)
-            left = self._left(trial, begin[going]) & ~away[going]
-            trial = torch.where((left | away[going])[..., None], part, trial)
-            ahead = self._likelihood(trial, values[going])
-            better = ahead >= score[going] - 1e-9 * score[going].abs()
-            taken = going[better]
-            change = (trial - part)[better]
-            theta[taken], score[taken] = trial[better], ahead[better]
-            damping[going] = torch.where(better, damping[going] * 0.1, damping[going] * 8 + 1e-3)
+            old, free = theta[going], ~away[going]
+            weight = self.information.of(mean) * self.cells.inside
+            sums = joint.normal_equations(slopes, (data - mean) * weight, weight, self.cells)
+            step, _, size = joint.solve(sums[1], sums[0], free, damping[going], self.cells)
+            share[going] = self._share(share[going], last[going], step, size)
+            last[going] = step
+            new = old.clone()
+            new[..., self.cells.free] += self._clipped(step * share[going][..., None])
+            left = self._left(new, begin[going]) & free
+            new = torch.where((left | ~free)[..., None], old, new)
+            ahead = joint.design(new, self.cells)
+            # a column whose surroundings are worse off takes a shorter step next time
+            moves = self._moves(step, size, new)
+            worse = moves & (self._gain(data, mean, ahead[0]) < -1e-3)
+            new = torch.where(worse[..., None], old, new)
+            level = damping[going]
+            damping[going] = torch.where(worse, level * 10 + 1e-2, (level * 0.2).clamp(min=1e-6))
             away[going] |= left
-            free[away] = 0
-            small = change[..., : joint.INTENSITY].abs().amax(2) < 2e-4
-            small &= change[..., joint.WIDTH].abs() < 5e-4
-            volume = theta[taken][..., joint.INTENSITY].abs()
-            small &= change[..., joint.INTENSITY].abs() < 5e-4 * volume + 1e-6
-            moving[taken] = ~(small | away[taken]) | left[better]
-            going = going[moving[going].any(1)]
+            moving[going] = moves & ~away[going]
+            theta[going] = new
+            on = (moving[going] | left).any(1)
+            going = going[on]
             if not len(going):
                 break
-        return self._errors(theta, values, free, away, moving)
+            if bool(on.all()) and not bool(worse.any()):
+                mean, slopes = ahead
+            else:
+                data, (mean, slopes) = values[going], joint.design(theta[going], self.cells)
+        return self._errors(theta, values, away, moving)
+
+    def _share(self, share: Tensor, last: Tensor, step: Tensor, size: Tensor) -> Tensor:
+        """Share of its step that each column takes (t, n): Aitken's, so that steps do not swing.
+
+        Of the last step, taken by `share`, is left what of this one points along it.
+        """
+        along, square = ((part * last * size).sum(2) for part in (step, last))
+        drop = (1 - along / square.clamp(min=1e-30)) / share
+        better = (1 / drop.clamp(min=1e-3)).clamp(0.4, 1.3)
+        return torch.where((along.abs() < square) & (square > 0), better, share)
+
+    def _gain(self, values: Tensor, before: Tensor, after: Tensor) -> Tensor:
+        """Log-likelihood gained in the cells that each column reaches, (t, n)."""
+        gain = self.information.log_likelihood(values, after)
+        gain = ((gain - self.information.log_likelihood(values, before)) * self.cells.inside).sum(2)
+        if self.information.detector is None:
+            gain = gain / (self.cells.inside * (values - before) ** 2).mean((1, 2)).clamp(
+                min=1e-30
+            ).unsqueeze(1)
+        gain = torch.cat([gain, torch.zeros_like(gain[:, :1])], 1)
+        return gain[:, self.cells.near].sum(2)
+
+    def _moves(self, step: Tensor, size: Tensor, theta: Tensor) -> Tensor:
+        """Columns (t, n) whose step matters: more than 0.02 pm and 0.03 of an error."""
+        least = theta.new_full((joint.PARAMETERS,), 2e-4)[self.cells.free].expand_as(step).clone()
+        least[..., joint.INTENSITY] *= theta[..., joint.INTENSITY].abs()
+        least[..., joint.WIDTH :] = torch.inf
+        if joint.WIDTH in self.cells.free:
+            least[..., joint.WIDTH] = 5e-4
+        if self.information.detector is not None:
+            least = torch.maximum(least, 0.03 * size.clamp(min=1e-30).rsqrt())
+        return (step.abs() > least).any(2)
 
     def _first(self, values: Tensor, width: Tensor) -> Tensor:
         """Start: background of the cell's outer pixels, and the volume that stands out of it."""
@@ -258,15 +284,10 @@ class _Task:
         parts = [place[..., 0], place[..., 1], volume, torch.log(width), level]
         return torch.stack([*parts, *[torch.zeros_like(level)] * 2], 2)
 
-    def _likelihood(self, theta: Tensor, values: Tensor) -> Tensor:
-        mean, _ = joint.design(theta, self.cells)
-        gain = self.information.log_likelihood(values, mean) * self.cells.inside
-        return gain.sum((1, 2))
-
     def _clipped(self, step: Tensor) -> Tensor:
         most = step.new_full((joint.PARAMETERS,), torch.inf)
         most[[joint.Y, joint.X, joint.WIDTH]] = 0.25
-        return torch.minimum(torch.maximum(step, -most), most)
+        return torch.clamp(step, -most[self.cells.free], most[self.cells.free])
 
     def _left(self, theta: Tensor, begin: Tensor) -> Tensor:
         """Which columns (t, n) are no longer where, or what, they were."""
@@ -275,19 +296,20 @@ class _Task:
         return (moved > self.reach) | (grown > np.log(2.5))
 
     def _errors(
-        self, theta: Tensor, values: Tensor, free: Tensor, away: Tensor, moving: Tensor
+        self, theta: Tensor, values: Tensor, away: Tensor, moving: Tensor
     ) -> tuple[Array, Array, NDArray[np.uint8]]:
         cells = self.cells
         mean, slopes = joint.design(theta, cells)
         weight = self.information.of(mean) * cells.inside
         gradient, blocks = joint.normal_equations(slopes, weight, weight, cells)
-        full = self.freedom.expand_as(free)
-        _, variance = joint.solve(blocks, gradient, full, weight.new_zeros(len(theta)), cells)
+        every, none = torch.ones_like(away), torch.zeros_like(theta[..., 0])
+        variance = joint.solve(blocks, gradient, every, none, cells, errors=True).variance
         if self.information.detector is None:
             rest = (((values - mean) * cells.inside) ** 2).sum((1, 2))
-            number = cells.inside.sum() - self.freedom.sum() * theta.shape[1]
+            number = cells.inside.sum() - gradient[0].numel()
             variance = variance * (rest / number.clamp(min=1))[:, None, None]
-        error = torch.sqrt(variance.clamp(min=0))
+        error = torch.zeros_like(theta)
+        error[..., cells.free] = torch.sqrt(variance.clamp(min=0))
         high = ((mean > self.information.most) & (cells.inside > 0)).any(2)
         wrong_way = theta[..., joint.INTENSITY] * self.sign <= 0
         faint = ~(2 * error[..., : joint.INTENSITY].amax(2) < self.reach)

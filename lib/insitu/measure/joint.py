@@ -23,6 +23,7 @@ from torch import Tensor
 
 PARAMETERS = 7  # y, x [A], intensity, log of the width, background, and its slopes [1/A]
 Y, X, INTENSITY, WIDTH, BACKGROUND, SLOPE_Y, SLOPE_X = range(PARAMETERS)
+BLOB, RAMP = (Y, X, INTENSITY, WIDTH), (BACKGROUND, SLOPE_Y, SLOPE_X)
 
 
 class Cells(NamedTuple):
@@ -34,8 +35,9 @@ class Cells(NamedTuple):
     x: Tensor
     near: Tensor  # (n, k) columns that reach the cell, itself first; n where there is none
     start: Tensor  # (n, 2) about which the background is linear [A]
+    free: list[int]  # parameters that are fitted, q of them, b of the blob and r of the ramp
     strips: list[Tensor]  # columns of each strip
-    place: Tensor  # (n, f, f) where an element of a cell's matrix goes, f = 4 k + 3
+    place: Tensor  # (n, f, f) where an element of a cell's matrix goes, f = b k + r
     size: int  # elements of all blocks, the last one for those that go nowhere
     area: float  # of a pixel [A^2]
 
@@ -47,6 +49,7 @@ def make_cells(
     *,
     radius: float,
     reach: float,
+    free: list[int],
     like: Tensor,
 ) -> Cells:
     """Give each column (n, 2) [A] the pixels that are nearest to it, within `radius` [A].
@@ -74,7 +77,7 @@ def make_cells(
     for i, row in enumerate(rows):
         near[i, : len(row)] = row
     strips = _strips(start, 2 * max(reach, radius) + pixel_size)
-    place, size = _places(near, strips)
+    place, size = _places(near, strips, free)
 
     def tensor(values: NDArray[np.generic], exact: bool = False) -> Tensor:
         made = torch.as_tensor(values, device=like.device)
@@ -88,6 +91,7 @@ def make_cells(
         x,
         tensor(near, True),
         tensor(start),
+        free,
         [tensor(strip, True) for strip in strips],
         tensor(place, True),
         size,
@@ -103,17 +107,20 @@ def _strips(start: NDArray[np.float64], thickness: float) -> list[NDArray[np.int
     return [np.flatnonzero(strip == s) for s in np.unique(strip)]
 
 
-def _places(near: NDArray[np.int64], strips: list[NDArray[np.int64]]) -> tuple[NDArray[np.int64], int]:
+def _places(
+    near: NDArray[np.int64], strips: list[NDArray[np.int64]], free: list[int]
+) -> tuple[NDArray[np.int64], int]:
     """Index of each element of each cell's matrix in the blocks, diagonal and above, in a row."""
-    n, p = len(near), PARAMETERS
+    n, p = len(near), len(free)
     strip, rank = np.zeros(n + 1, np.int64), np.zeros(n + 1, np.int64)
     for number, members in enumerate(strips):
         strip[members], rank[members] = number, np.arange(len(members))
     widths = np.array([len(s) * p for s in strips] + [0])
     starts = np.concatenate([[0], np.cumsum(widths * (widths + np.append(widths[1:], 0)))])
-    own = np.repeat(np.arange(n)[:, None], 3, 1)
-    column = np.concatenate([np.repeat(near, 4, 1), own], 1)  # (n, f)
-    kind = np.concatenate([np.tile(np.arange(4), near.shape[1]), np.arange(4, p)])
+    blob = sum(q in BLOB for q in free)
+    own = np.repeat(np.arange(n)[:, None], p - blob, 1)
+    column = np.concatenate([np.repeat(near, blob, 1), own], 1)  # (n, f)
+    kind = np.concatenate([np.tile(np.arange(blob), near.shape[1]), np.arange(blob, p)])
     place = rank[column] * p + kind
     row, across = column[:, :, None], column[:, None, :]
     above = strip[across] - strip[row]
@@ -138,49 +145,78 @@ def design(theta: Tensor, cells: Cells) -> tuple[Tensor, Tensor]:
     per_width = torch.exp(-log_width)
     dy, dx = (cells.y[:, None] - y) * per_width, (cells.x[:, None] - x) * per_width
     square = dy * dy + dx * dx
-    unit = torch.exp(-0.5 * square) * (per_width**2 * (cells.area / (2 * np.pi)))
-    unit = unit * (cells.inside[:, None] * (cells.near < n)[..., None])
+    unit = torch.exp(-0.5 * square)
+    unit *= per_width**2 * (cells.area / (2 * np.pi))
+    unit *= cells.inside[:, None] * (cells.near < n)[..., None]
     blob = volume * unit
-    slope = blob * per_width
-    parts = torch.stack([dy * slope, dx * slope, unit, blob * (square - 2)], 3)
     ramp = torch.stack(
-        [cells.inside, *((q - s) * cells.inside for q, s in zip(
-            (cells.y, cells.x), cells.start.T[..., None], strict=True))], 1
+        [
+            cells.inside,
+            (cells.y - cells.start[:, :1]) * cells.inside,
+            (cells.x - cells.start[:, 1:]) * cells.inside,
+        ],
+        1,
     )  # (n, 3, p)
     value = blob.sum(2) + torch.einsum("tnq,nqp->tnp", theta[..., BACKGROUND:], ramp)
-    flat = parts.reshape(t, n, -1, cells.y.shape[1])
-    return value, torch.cat([flat, ramp.expand(t, -1, -1, -1)], 2)
+    k, number = cells.near.shape[1], sum(q in BLOB for q in cells.free)
+    slopes = theta.new_empty(t, n, cells.place.shape[1], cells.y.shape[1])
+    blobs = slopes[:, :, : k * number].unflatten(2, (k, number))
+    slope = blob * per_width
+    torch.mul(dy, slope, out=blobs[..., Y, :])
+    torch.mul(dx, slope, out=blobs[..., X, :])
+    blobs[..., INTENSITY, :] = unit
+    if WIDTH in cells.free:
+        torch.mul(square - 2, blob, out=blobs[..., WIDTH, :])
+    slopes[:, :, k * number :] = ramp[:, [q - BACKGROUND for q in cells.free if q in RAMP]]
+    return value, slopes
 
 
 def normal_equations(
     slopes: Tensor, score: Tensor, information: Tensor, cells: Cells
 ) -> tuple[Tensor, Tensor]:
-    """Gradient (t, n, 7) of the log-likelihood, and the blocks of the Fisher information."""
-    t, n, f, _ = slopes.shape
+    """Gradient (t, n, q) of the log-likelihood, and the blocks of the Fisher information."""
+    t, n, _, _ = slopes.shape
     weighted = slopes * information[:, :, None]
     matrix = weighted @ slopes.transpose(2, 3)  # (t, n, f, f)
     blocks = matrix.new_zeros(t, cells.size)
     blocks.index_add_(1, cells.place.reshape(-1), matrix.reshape(t, -1))
     part = (slopes @ score[..., None])[..., 0]  # (t, n, f)
-    gradient = part.new_zeros(t, n + 1, PARAMETERS)
-    k = cells.near.shape[1]
-    gradient[:, :, :4].index_add_(
-        1, cells.near.reshape(-1), part[..., : 4 * k].reshape(t, n * k, 4)
+    k, number = cells.near.shape[1], sum(q in BLOB for q in cells.free)
+    gradient = part.new_zeros(t, n + 1, len(cells.free))
+    gradient[..., :number].index_add_(
+        1, cells.near.reshape(-1), part[..., : number * k].reshape(t, n * k, number)
     )
-    gradient[:, :n, 4:] += part[..., 4 * k :]
+    gradient[:, :n, number:] += part[..., number * k :]
     return gradient[:, :n], blocks
 
 
-def solve(
-    blocks: Tensor, gradient: Tensor, free: Tensor, damping: Tensor, cells: Cells
-) -> tuple[Tensor, Tensor]:
-    """Step (t, n, 7) that solves the normal equations, and the diagonal of the inverse.
+class Solution(NamedTuple):
+    """Of the normal equations, (t, n, q) each."""
 
-    Parameters that are not `free` (t, n, 7) stay; `damping` (t,) is Levenberg's, relative to the
+    step: Tensor
+    variance: Tensor  # diagonal of the inverse, if it was asked for
+    information: Tensor  # diagonal of the matrix
+
+
+def solve(
+    blocks: Tensor,
+    gradient: Tensor,
+    free: Tensor,
+    damping: Tensor,
+    cells: Cells,
+    *,
+    errors: bool = False,
+) -> Solution:
+    """Solve the normal equations; with `errors`, also find the diagonal of the inverse.
+
+    Columns that are not `free` (t, n) stay; `damping` (t, n) is Levenberg's, relative to the
     diagonal.
     """
-    diagonal, above, scales = _scaled(blocks, free, damping, cells)
-    sides = [(gradient * free)[:, s].flatten(1) * c for s, c in zip(cells.strips, scales, strict=True)]
+    diagonal, above, scales, size = _scaled(blocks, free, damping, cells)
+    sides = [
+        gradient[:, strip].flatten(1) * scale
+        for strip, scale in zip(cells.strips, scales, strict=True)
+    ]
     inverse: list[Tensor] = []
     for s, block in enumerate(diagonal):
         if s:
@@ -188,45 +224,48 @@ def solve(
             block = block - above[s - 1].transpose(1, 2) @ coupled
             sides[s] = sides[s] - (coupled.transpose(1, 2) @ sides[s - 1][..., None])[..., 0]
         inverse.append(torch.linalg.inv_ex(block).inverse)
-    step, variance = torch.zeros_like(gradient), torch.zeros_like(gradient)
-    later = found = None
+    step, variance, information = (torch.zeros_like(gradient) for _ in range(3))
+    found = later = torch.empty(0)
+    shape = (len(gradient), -1, gradient.shape[2])
     for s in reversed(range(len(diagonal))):
-        part = (inverse[s] @ sides[s][..., None])[..., 0]
-        full = inverse[s]
-        if later is not None and found is not None:
-            coupled = inverse[s] @ above[s]
-            part = part - (coupled @ found[..., None])[..., 0]
-            full = full + coupled @ later @ coupled.transpose(1, 2)
-        later, found = full, part
-        shape = (len(gradient), -1, PARAMETERS)
-        step[:, cells.strips[s]] = (part * scales[s]).reshape(shape)
-        spread = torch.diagonal(full, dim1=1, dim2=2) * scales[s] ** 2
-        variance[:, cells.strips[s]] = spread.reshape(shape)
-    return step * free, variance * free
+        part, full = sides[s], inverse[s]
+        last = s + 1 == len(diagonal)
+        if not last:
+            part = part - (above[s] @ found[..., None])[..., 0]
+        found = (inverse[s] @ part[..., None])[..., 0]
+        step[:, cells.strips[s]] = (found * scales[s]).reshape(shape)
+        information[:, cells.strips[s]] = size[s].reshape(shape)
+        if errors:
+            if not last:
+                coupled = inverse[s] @ above[s]
+                full = full + coupled @ later @ coupled.transpose(1, 2)
+            later = full
+            spread = torch.diagonal(full, dim1=1, dim2=2) * scales[s] ** 2
+            variance[:, cells.strips[s]] = spread.reshape(shape)
+    return Solution(step, variance, information)
 
 
 def _scaled(
     blocks: Tensor, free: Tensor, damping: Tensor, cells: Cells
-) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """Blocks of the matrix with a diagonal of 1, those beside them, and the scales."""
-    diagonal, above, scales = [], [], []
-    sizes = [len(s) * PARAMETERS for s in cells.strips] + [0]
+) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
+    """Blocks of the matrix with a diagonal of 1, those beside them, the scales, the diagonal."""
+    q = len(cells.free)
+    lengths = [len(strip) * q for strip in cells.strips] + [0]
+    diagonal, above, scales, sizes = [], [], [], []
     offset = 0
-    for size, following in zip(sizes, sizes[1:], strict=False):
-        both = blocks[:, offset : offset + size * (size + following)]
-        both = both.reshape(-1, size, size + following)
-        diagonal.append(both[..., :size])
-        above.append(both[..., size:])
-        offset += size * (size + following)
-    for s, strip in enumerate(cells.strips):
-        held = free[:, strip].flatten(1)
-        size = torch.diagonal(diagonal[s], dim1=1, dim2=2)
-        scales.append(held / torch.sqrt(size.clamp(min=1e-30)))
-        scales[s][size <= 1e-30] = 0
-    for s, scale in enumerate(scales):
-        block = diagonal[s] * scale[:, :, None] * scale[:, None]
-        rise = torch.where(scale > 0, damping[:, None] + 1e-10, torch.ones_like(scale))
-        diagonal[s] = block + torch.diag_embed(rise)
+    for strip, length, following in zip(cells.strips, lengths, lengths[1:], strict=False):
+        both = blocks[:, offset : offset + length * (length + following)]
+        both = both.reshape(-1, length, length + following)
+        diagonal.append(both[..., :length])
+        above.append(both[..., length:])
+        sizes.append(torch.diagonal(diagonal[-1], dim1=1, dim2=2))
+        held = free[:, strip].repeat_interleave(q, 1) & (sizes[-1] > 1e-30)
+        scales.append(torch.where(held, sizes[-1].clamp(min=1e-30).rsqrt(), 0))
+        offset += length * (length + following)
+    for s, (strip, scale) in enumerate(zip(cells.strips, scales, strict=True)):
+        rise = torch.where(scale > 0, damping[:, strip].repeat_interleave(q, 1) + 1e-10, 1)
+        diagonal[s] = diagonal[s] * scale[:, :, None] * scale[:, None]
+        torch.diagonal(diagonal[s], dim1=1, dim2=2).add_(rise)
         if s + 1 < len(scales):
             above[s] = above[s] * scale[:, :, None] * scales[s + 1][:, None]
-    return diagonal, above, scales
+    return diagonal, above, scales, sizes
