@@ -82,7 +82,8 @@ def fit_columns(
 
     The expected value of a pixel, at its middle, is the background of the nearest column, which
     may be inclined, and the sum of all Gaussians. A blob that is integrated over pixels of edge p
-    instead reads as one of the width sqrt(s^2 + p^2 / 12).
+    instead reads as one of the width sqrt(s^2 + p^2 / 12). A good fit is no evidence of a column:
+    noise has blobs, too; `insitu.trust.likelihood.supported` asks that.
 
     Parameters
     ----------
@@ -260,14 +261,16 @@ class _Task:
         return gain[:, self.cells.near].sum(2)
 
     def _moves(self, step: Tensor, size: Tensor, theta: Tensor) -> Tensor:
-        """Columns (t, n) whose step matters: more than 0.02 pm and 0.03 of an error."""
+        """Columns (t, n) whose step matters: more than 0.02 pm and 0.01 of an error."""
         least = theta.new_full((joint.PARAMETERS,), 2e-4)[self.cells.free].expand_as(step).clone()
         least[..., joint.INTENSITY] *= theta[..., joint.INTENSITY].abs()
         least[..., joint.WIDTH :] = torch.inf
         if joint.WIDTH in self.cells.free:
             least[..., joint.WIDTH] = 5e-4
         if self.information.detector is not None:
-            least = torch.maximum(least, 0.03 * size.clamp(min=1e-30).rsqrt())
+            part = torch.full_like(least[0, 0], 0.03)
+            part[: joint.INTENSITY] = 0.01
+            least = torch.maximum(least, part * size.clamp(min=1e-30).rsqrt())
         return (step.abs() > least).any(2)
 
     def _first(self, values: Tensor, width: Tensor) -> Tensor:

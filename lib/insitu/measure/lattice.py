@@ -141,17 +141,51 @@ def grow(places: Array, origin: Array, vectors: Array) -> Crystal:
         names, member = _members(places, origin, vectors, away <= radius)
         if member.sum() < 5 or np.linalg.matrix_rank(names[member] - names[member][0]) < 2:
             return Crystal(origin, vectors, names, np.zeros(len(places), bool), covariance)
-        rows = np.concatenate([np.ones((member.sum(), 1)), names[member]], 1)
-        inverse = np.linalg.inv(rows.T @ rows)
-        fitted = inverse @ rows.T @ places[member]
-        rest = places[member] - rows @ fitted
-        freedom = max(1, len(rows) - 3)
-        covariance = (rest**2).sum(0)[:, None, None] / freedom * inverse
-        origin, vectors = fitted[0], fitted[1:]
+        origin, vectors, covariance = fit_lattice(places[member], names[member])
         if radius >= away.max():
             rounds -= 1
         radius = radius * 1.25
     return Crystal(origin, vectors, names, member, covariance)
+
+
+def fit_lattice(
+    positions: ArrayLike, names: ArrayLike, errors: ArrayLike | None = None
+) -> tuple[Array, Array, Array]:
+    """Origin, vectors (2, 2) and their covariance, from columns (n, 2) [A] of known names.
+
+    With the standard `errors` (n, 2) [A] of the columns each counts by 1 / error^2, and columns
+    that are NaN are left out; the covariance is theirs. Without, it follows from what is left. Its
+    shape is (2, 3, 3): of origin, a and b, along y and along x.
+
+    Raises
+    ------
+    InputError
+        If fewer than four columns, or columns in one row alone, are left.
+
+    Examples
+    --------
+    >>> origin, vectors, _ = fit_lattice([[1, 1], [1, 4], [3, 1], [3, 4]], [[0, 0], [0, 1],
+    ...     [1, 0], [1, 1]])
+    >>> origin.round(6), vectors.round(6) + 0.0
+    (array([1., 1.]), array([[2., 0.],
+           [0., 3.]]))
+    """
+    places, rows = np.asarray(positions, np.float64), np.asarray(names, np.float64)
+    weight = np.ones_like(places) if errors is None else 1 / np.asarray(errors, np.float64) ** 2
+    good = np.isfinite(places).all(1) & np.isfinite(weight).all(1)
+    rows = np.concatenate([np.ones((len(rows), 1)), rows], 1)[good]
+    if good.sum() < 4 or np.linalg.matrix_rank(rows) < 3:
+        raise InputError(
+            f"positions: {good.sum()} columns that can be used; a lattice needs four, not in a row"
+        )
+    fitted, covariance = np.empty((3, 2)), np.empty((2, 3, 3))
+    for axis in (0, 1):
+        w, y = weight[good, axis], places[good, axis]
+        covariance[axis] = np.linalg.inv((rows.T * w) @ rows)
+        fitted[:, axis] = covariance[axis] @ (rows.T @ (w * y))
+        if errors is None:
+            covariance[axis] *= ((y - rows @ fitted[:, axis]) ** 2).sum() / max(1, len(y) - 3)
+    return fitted[0], fitted[1:], covariance
 
 
 def _members(

@@ -23,6 +23,7 @@ from insitu.trust.columns import match
 Array = NDArray[np.float64]
 BIN = 0.25  # of the histogram of differences [A]
 BLUR = 0.35  # of its bins: standard deviation [A]
+TRIED = 12  # piles from which least squares starts
 CLOSE = 0.9  # pairs that are matched at first [A]; half of it in the end
 
 
@@ -87,29 +88,35 @@ def rigid_motion(
     middle = first.mean(0)
     away = first - middle
     size = max(1.0, float(np.sqrt((away**2).sum(1).max())))
-    angles = np.linspace(-turn, turn, 2 * int(np.ceil(turn * size / 40)) + 1) if turn else [0.0]
+    angles = np.linspace(-turn, turn, 2 * int(np.ceil(turn * size / 20)) + 1) if turn else [0.0]
     edges = np.arange(-reach, reach + BIN, BIN)
-    best = -1.0, 0.0, np.zeros(2)
+    piles = []
     for angle in angles:
         apart = (second[None] - middle - (away @ turning(angle))[:, None]).reshape(-1, 2)
         pile, _, _ = np.histogram2d(*apart.T, bins=(edges, edges))
         pile = ndimage.gaussian_filter(pile, BLUR / BIN, mode="constant")
-        top = np.unravel_index(pile.argmax(), pile.shape)
-        if pile[top] > best[0]:
-            best = float(pile[top]), float(angle), edges[list(top)] + BIN / 2
-    angle, shift = best[1], best[2]
+        top = np.argwhere((pile == ndimage.maximum_filter(pile, 5)) & (pile > 0.5 * pile.max()))
+        piles += [(float(pile[i, j]), float(angle), edges[[i, j]] + BIN / 2) for i, j in top]
+    piles.sort(key=lambda p: -p[0])
+    tried = [_matched(away, second - middle, angle, shift) for _, angle, shift in piles[:TRIED]]
+    best = max(
+        tried, key=lambda m: (m.matched, -m.error), default=Motion(0, np.zeros(2), 0, np.inf)
+    )
+    return best._replace(shift=best.shift + middle - middle @ turning(best.angle))
+
+
+def _matched(first: Array, second: Array, angle: float, shift: Array) -> Motion:
+    """Least squares of matched pairs, from a start; about the origin."""
     pairs, rest = match(first, second, reach=0.0), np.zeros(0)
     for limit in np.linspace(CLOSE, CLOSE / 2, 6):
-        found = match(away @ turning(angle) + middle + shift, second, reach=limit)
+        found = match(first @ turning(angle) + shift, second, reach=limit)
         if len(found.found) < 3:
             break
         pairs = found
-        a, b = away[pairs.found], second[pairs.true] - middle
-        angle, shift, rest = _procrustes(a, b)
-    lever = ((away[pairs.found] - away[pairs.found].mean(0)) ** 2).sum() if rest.size else 0.0
+        angle, shift, rest = _procrustes(first[pairs.found], second[pairs.true])
+    lever = ((first[pairs.found] - first[pairs.found].mean(0)) ** 2).sum() if rest.size else 0.0
     error = np.rad2deg(np.sqrt(rest.var() / lever)) if lever else np.inf
-    moved = shift + middle - middle @ turning(angle)
-    return Motion(angle, moved, len(pairs.found) / len(first), float(error))
+    return Motion(angle, shift, len(pairs.found) / len(first), float(error))
 
 
 def _procrustes(a: Array, b: Array) -> tuple[float, Array, Array]:
