@@ -90,7 +90,7 @@ def compare(kind, places, electrons, background, detector, information, free, fr
     zb = (fit.background[ok] - background) / fit.background_error[ok]
     least = bound(places, electrons, background, information, free)
     print(
-        f"{kind:28s} N {electrons:5.0f} free {'+'.join(free) or '-':12s} flagged {1 - ok.mean():.4f}"
+        f"{kind:24s} N {electrons:4.0f} free {'+'.join(free) or '-':12s} flagged {1 - ok.mean():.3f}"
         f" error/bound {off[:, 0].std(0) / least} bias [mA] {1e3 * off.mean((0, 1))}"
         f" +- {1e3 * off.std() / np.sqrt(off.size / 2):.1f}"
         f" z pos {z.std((0, 1))} int {zi.std():.3f} ({zi.mean():+.3f}) bg {zb.std():.3f}"

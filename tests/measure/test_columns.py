@@ -6,8 +6,9 @@ from insitu import InputError
 from insitu.counting.categorical import Categorical
 from insitu.counting.poisson import Poisson
 from insitu.measure import joint
-from insitu.measure.columns import Flag, fit_columns
+from insitu.measure.columns import fit_columns
 from insitu.measure.information import Information
+from insitu.measure.scoring import Flag
 
 PIXEL, WIDTH = 0.24, 0.45
 
@@ -35,7 +36,7 @@ def jacobian(model, at, step=1e-5):
 
 def bound(place, electrons, background, variance):
     """Least standard error of y of one column of known width: by symmetry nothing couples to it."""
-    y, x = np.mgrid[:40, :44] * PIXEL
+    y = np.arange(40)[:, None] * PIXEL
     rise = scene([place], electrons, 0.0)
     slope = rise * (y - place[0]) / WIDTH**2
     return 1 / np.sqrt((slope**2 / variance(background + rise)).sum())
@@ -61,7 +62,7 @@ def test_single_columns_reach_the_bound(electrons):
 @pytest.mark.parametrize("free", [(), ("width", "slope")])
 def test_neighbours_at_2_angstrom_have_the_right_errors(free):
     counts = drawn(scene(TWO, 600), Poisson(), 1200)
-    fit = fit_columns(counts, np.array(TWO) + [0.1, -0.05], PIXEL, free=free)
+    fit = fit_columns(counts, np.add(TWO, [0.1, -0.05]), PIXEL, free=free)
     z = (fit.position - TWO) / fit.position_error
     assert fit.good.all()
     assert z.std() == pytest.approx(1, abs=0.05)
@@ -195,7 +196,7 @@ def test_saturation_is_flagged():
 
 
 def test_frames_may_have_their_own_starts():
-    moved = np.array([TWO, np.array(TWO) + [1.2, 0.6]])
+    moved = np.array([TWO, np.add(TWO, [1.2, 0.6])])
     clean = np.stack([scene(places, 900) for places in moved])
     fit = fit_columns(clean, moved + 0.05, PIXEL, None)
     np.testing.assert_allclose(fit.position, moved, atol=1e-3)

@@ -137,5 +137,5 @@ def test_facets_of_a_truncated_crystal():
     # a and b may be any of its lattice
     other = np.rint(n @ FCC @ np.linalg.inv(TALL)).astype(int)
     assert sorted(f.kind for f in facets(other, TALL)) == sorted(f.kind for f in found)
-    with pytest.raises(InputError, match="fcc crystals along .110."):
+    with pytest.raises(InputError, match="fcc crystals along"):
         facets(n, np.eye(2) * 2)

@@ -6,4 +6,5 @@
 - `motion`: how a set of columns moved as a rigid body
 - `information`: what a count tells of its mean under any detector
 - `joint`: columns of a frame fitted together: cells of pixels and their normal equations
+- `scoring`: the steps to the most likely columns, and what can go wrong with one
 """

@@ -57,7 +57,7 @@ def make_cells(
     A Gaussian is counted in every cell of which a pixel is within `reach` [A] of its start.
     """
     n = len(start)
-    grid = np.stack(np.mgrid[: shape[0], : shape[1]], -1).reshape(-1, 2) * pixel_size
+    grid = np.indices(shape).reshape(2, -1).T * pixel_size
     tree = cKDTree(start)
     distance, nearest = tree.query(grid, distance_upper_bound=radius)
     used = np.flatnonzero(np.isfinite(distance))

@@ -323,7 +323,8 @@ def _first(frames: list[Array], particle: ArrayLike | None) -> tuple[int, Crysta
             continue
         if particle is None:
             return t, all_of_them[0]
-        near = [np.linalg.norm(places[c.member] - particle, axis=1).min() for c in all_of_them]
+        where = np.asarray(particle, np.float64)
+        near = [np.linalg.norm(places[c.member] - where, axis=1).min() for c in all_of_them]
         return t, all_of_them[int(np.argmin(near))]
     raise InputError(
         f"positions: none of the {len(frames)} frames has a crystal; look at the columns that "
