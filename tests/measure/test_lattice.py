@@ -3,7 +3,8 @@ import pytest
 
 from insitu import InputError
 from insitu.measure.facets import facets, surface
-from insitu.measure.lattice import crystals, fit_lattice, follow, turn_and_strain
+from insitu.measure.following import follow, turn_and_strain
+from insitu.measure.lattice import crystals, fit_lattice
 from insitu.measure.motion import rigid_motion, turning
 from insitu.trust.columns import find_columns
 
@@ -73,7 +74,7 @@ def test_columns_keep_their_names_through_drift_turn_gaps_and_absence():
     assert track.lost.tolist() == [t == 4 for t in range(10)]
     called = {}
     for t in np.flatnonzero(~track.lost):
-        for name, number in zip(track.names.tolist(), track.index[t], strict=True):
+        for name, number in zip(track.names.tolist(), track.column[t], strict=True):
             if number >= 0 and kept[t][number] >= 0:
                 called.setdefault(int(kept[t][number]), set()).add(tuple(name))
     assert all(len(given) == 1 for given in called.values())

@@ -1,7 +1,8 @@
 """Where atoms are, and what they do: from belief to numbers with error bars.
 
 - `columns`: positions, intensities and widths of columns, with standard errors; start here
-- `lattice`: columns named by the lattice of their crystal, its turn and its strain
+- `following`: a particle through a movie: names of its columns, turn and strain
+- `lattice`: crystals among the columns of a frame, and the names that they give
 - `facets`: which columns are of the surface, and on what facet
 - `motion`: how a set of columns moved as a rigid body
 - `information`: what a count tells of its mean under any detector

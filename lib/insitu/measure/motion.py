@@ -93,7 +93,7 @@ def rigid_motion(
     piles = []
     for angle in angles:
         apart = (second[None] - middle - (away @ turning(angle))[:, None]).reshape(-1, 2)
-        pile, _, _ = np.histogram2d(*apart.T, bins=(edges, edges))
+        pile, _, _ = np.histogram2d(apart[:, 0], apart[:, 1], bins=[edges, edges])
         pile = ndimage.gaussian_filter(pile, BLUR / BIN, mode="constant")
         top = np.argwhere((pile == ndimage.maximum_filter(pile, 5)) & (pile > 0.5 * pile.max()))
         piles += [(float(pile[i, j]), float(angle), edges[[i, j]] + BIN / 2) for i, j in top]
