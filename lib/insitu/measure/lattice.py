@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from insitu import InputError
@@ -105,15 +106,17 @@ def _differences(
     """Differences (c, 2) that recur most, and which columns (c, n) have them on both sides."""
     pairs = tree.query_pairs(reach, output_type="ndarray")
     apart = places[pairs[:, 1]] - places[pairs[:, 0]]
-    flip = (apart[:, 1] < -1e-9) | ((np.abs(apart[:, 1]) <= 1e-9) & (apart[:, 0] < 0))
-    apart = np.where(flip[:, None], -apart, apart)
-    cloud = cKDTree(np.concatenate([apart, -apart]))
-    votes = cloud.query_ball_point(apart, close, return_length=True)
+    apart = np.concatenate([apart, -apart])
+    edges = np.arange(-reach - close, reach + 2 * close, close / 2)
+    pile, _, _ = np.histogram2d(apart[:, 0], apart[:, 1], bins=[edges, edges])
+    pile = ndimage.gaussian_filter(pile, 1.0)
+    top = np.argwhere((pile == ndimage.maximum_filter(pile, 5)) & (pile > 0))
     found: list[Array] = []
-    for index in np.argsort(-votes, kind="stable"):
+    for i, j in top[np.argsort(-pile[top[:, 0], top[:, 1]], kind="stable")]:
         if len(found) == 8:
             break
-        v = cloud.data[cloud.query_ball_point(apart[index], close)].mean(0)
+        near = np.linalg.norm(apart - edges[[i, j]] - close / 4, axis=1) < close
+        v = apart[near].mean(0) if near.any() else edges[[i, j]]
         if all(min(np.linalg.norm(v - u), np.linalg.norm(v + u)) > 2.5 * close for u in found):
             found.append(v)
     both = [
