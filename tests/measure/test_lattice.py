@@ -2,11 +2,13 @@ import numpy as np
 import pytest
 
 from insitu import InputError
+from insitu.measure.columns import fit_columns
 from insitu.measure.facets import facets, surface
 from insitu.measure.following import follow, turn_and_strain
 from insitu.measure.lattice import crystals, fit_lattice
 from insitu.measure.motion import rigid_motion, turning
-from insitu.trust.columns import find_columns
+from insitu.simulate.movie_files import shipped_movie
+from insitu.trust.columns import find_columns, match
 
 FCC = np.array([[-1.96, 1.386], [1.96, 1.386]])  # 2.40 A each, 109.5 degrees apart
 TALL = np.array([[1.96, 1.386], [0.0, 2.772]])
@@ -140,3 +142,21 @@ def test_facets_of_a_truncated_crystal():
     assert sorted(f.kind for f in facets(other, TALL)) == sorted(f.kind for f in found)
     with pytest.raises(InputError, match="fcc crystals along"):
         facets(n, np.eye(2) * 2)
+
+
+@pytest.mark.slow
+def test_the_turn_of_the_shipped_movie():
+    """Ten degrees in the nine frames of the event, and clean columns to a few picometres."""
+    movie = shipped_movie()
+    clean = np.asarray(movie.clean[64:73], float)
+    found = [find_columns(f, movie.pixel_size, threshold=0.04, border=1).positions for f in clean]
+    track = follow(found)
+    assert not track.lost.any()
+    assert track.angle[-1] - track.angle[0] == pytest.approx(10, abs=0.3)
+    truth = movie.truth(64)
+    there = track.column[0] >= 0
+    fit = fit_columns(clean[0], found[0], movie.pixel_size, None, free=("width",))
+    fitted = fit.position[0, track.column[0][there]]
+    pairs = match(fitted, np.stack([truth["y"], truth["x"]], 1))
+    assert len(pairs.found) == len(truth)
+    assert np.median(pairs.distance) < 0.03
