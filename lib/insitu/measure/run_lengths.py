@@ -146,13 +146,15 @@ def detectable_shift(frames: int, run_length: float, *, power: float = 0.95) -> 
     """
     checks.within("frames", frames, 1, 100_000)
     checks.within("power", power, 0.01, 0.999)
+    checks.within("run_length", run_length, 10, 1e12, "frames")
+    largest = 2 * (float(stats.norm.isf(0.5 / run_length)) - 0.1)  # a limit of nearly 0 serves
 
     def miss(shift: float) -> float:
         k = shift / 2
         limit = cusum_limit(run_length, reference=k)
         return cusum_power(shift, frames, reference=k, limit=limit) - power
 
-    return float(optimize.brentq(miss, 0.1, 8, xtol=1e-3))
+    return float(optimize.brentq(miss, 0.1, min(8, largest), xtol=1e-3))
 
 
 def ewma_limit(run_length: float, *, weight: float = 0.2, law: Law = normal) -> float:
@@ -187,13 +189,17 @@ def cusum_limit(
 
 def _limit(length: Callable[[float], float], wanted: float, top: float) -> float:
     """The limit at which a run length, which grows with it, is the wanted one."""
-    low, high = length(0.05), length(top)
-    checks.within("run_length", wanted, low, high, "frames")
+    high = 0.5
+    while high < top and length(high) < wanted:  # far above the numbers are no longer exact
+        high = min(top, 1.3 * high)
+    checks.within("run_length", wanted, length(0.05), max(wanted, 1e12), "frames")
+    if length(high) < wanted:
+        raise InputError(f"run_length: got {wanted:g}, no limit below {top:g} gives so many frames")
 
     def miss(limit: float) -> float:
         return float(np.log(length(limit) / wanted))
 
-    return float(optimize.brentq(miss, 0.05, top, xtol=1e-5))
+    return float(optimize.brentq(miss, 0.05, high, xtol=1e-5))
 
 
 def _mean_length(chain: Array) -> Array:
