@@ -56,6 +56,7 @@ bench: $(VENV)/.test
 	$(BIN)/python tests/benchmarks/trust.py
 	$(BIN)/python tests/benchmarks/tomography.py --size 64 --steps 400 --seeds 3
 	$(BIN)/python tests/benchmarks/needle.py
+	$(BIN)/python tests/benchmarks/events.py
 
 $(VENV)/bin/pip:
 	@[ -n "$(PYTHON)" ] || { echo "no Python from 3.11 to 3.13 was found; name one: make PYTHON=..."; exit 1; }

@@ -430,7 +430,7 @@ def main() -> None:
     if arguments.what == "image":
         print(clean_image(arguments.output))
     elif arguments.what == "movies":
-        for name, plan in movie_files.SHIPPED.items():
+        for name, plan in (movie_files.SHIPPED | movie_files.PAIR).items():
             print(movie_files.save(movies.make_movie(plan), arguments.output / f"{name}.zarr"))
     elif arguments.what in made_here:
         print(made_here[arguments.what](arguments.output))

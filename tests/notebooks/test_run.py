@@ -17,6 +17,7 @@ from ase.io import write
 
 from insitu import InputError, fetch
 from insitu.book import cli, contents, runs
+from insitu.simulate.movie_files import shipped_movie
 from insitu.tomography import phantoms
 
 NOTEBOOKS = [c.path for c in contents.chapters()]
@@ -48,6 +49,14 @@ def own_pair(folder):
     values = own_movie(folder)
     del values["movie_steps"]
     return values | {"denoised": str(folder / "denoised.tif")}
+
+
+def own_particle(folder):
+    """A part of the book's movie around its event, for chapter 8."""
+    counts = shipped_movie(160).counts[56:84]
+    tifffile.imwrite(folder / "mine.tif", counts)
+    file = {"movie": str(folder / "mine.tif"), "movie_pixel_size": 0.24}
+    return file | {"movie_frame_time": 1 / 75}
 
 
 def own_series(folder):
@@ -84,10 +93,21 @@ def own_movie_is_denoised(folder):
 def own_pair_is_judged(folder):
     yours = folder / "out" / "own"
     lines = (yours / "candidates.csv").read_text().splitlines()
-    assert lines[0] == "y_angstrom,x_angstrom,electrons,expected_without,score"
+    assert lines[0] == "y_angstrom,x_angstrom,sign,electrons,expected_without,score"
     assert (yours / "likelihood_map.png").stat().st_size > 1000
     card = json.loads((yours / "card.json").read_text())
     assert {line["verdict"] for line in card} <= {"pass", "fail", "unknown"}
+
+
+def own_events_are_told(folder):
+    """And columns, in two tables."""
+    events, columns = (
+        (folder / "out" / f"own_{name}.csv").read_text().splitlines()
+        for name in ("events", "columns")
+    )
+    assert events[0] == "time [s],from,to,y [A],x [A],column,kind,probability"
+    assert {row.split(",")[6] for row in events[1:]} <= {"appears", "vanishes"}
+    assert len(columns) > 28 * 100
 
 
 def own_series_gives_volumes(folder):
@@ -101,6 +121,7 @@ OWN = {
     "04": (own_image, own_image_is_denoised),
     "05": (own_movie, own_movie_is_denoised),
     "07": (own_pair, own_pair_is_judged),
+    "08": (own_particle, own_events_are_told),
     "10": (own_series, own_series_gives_volumes),
 }
 

@@ -166,7 +166,9 @@ def test_hyperspy_signal(short, tmp_path):
 
 def test_pair():
     scene = scenes.pair_of_particles(Plan(scene="pair", frames=20, event=8, samples=2))
-    counts = {int((s.symbols == "Pt").sum()) for e in scene.exposures for s in e.specimens}
+    made = [s for e in scene.exposures for s in e.specimens]
+    assert min(specimens.nearest_distance(s[s.symbols == "Pt"]) for s in made) > 2.59
+    counts = {int((s.symbols == "Pt").sum()) for s in made}
     assert len(counts) == 1
     first, last = (scene.exposures[i].specimens[0] for i in (0, 1))
     moved = np.linalg.norm(first.positions - last.positions, axis=1) > 1
@@ -180,6 +182,7 @@ def test_scenes_are_physical(diameter, turn):
     scene = scenes.turning_particle(Plan(frames=20, diameter=diameter, turn=turn, **moved))
     made = [s for e in scene.exposures for s in e.specimens]
     assert min(specimens.nearest_distance(s) for s in made) > 1.5
+    assert min(specimens.nearest_distance(s[s.symbols == "Pt"]) for s in made) > 2.59
     assert len({int((s.symbols == "Pt").sum()) for s in made}) == 1
     assert np.allclose(scene.weights.sum(1), 1)
 

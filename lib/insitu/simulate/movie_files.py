@@ -21,7 +21,8 @@ SHIPPED = {
     "pt_ceo2_movie": Plan(),
     "pt_ceo2_movie_28": Plan(diameter=28.0, turn=-8.0, drift=0.2, seed=11),
     "pt_ceo2_movie_30": Plan(diameter=30.0, turn=12.0, drift=0.4, seed=12),
-}  # movies in data/, of three specimens, and what they are made from
+}  # movies in data/ of the same event, of three specimens, and what they are made from
+PAIR = {"pt_ceo2_pair": Plan(scene="pair", frames=40, event=13)}  # of two small particles
 _ARRAYS = ("counts", "exposures", "weights", "drift", "angles")
 
 
@@ -113,7 +114,8 @@ def shipped_movie(size: int | None = None, *, name: str = "pt_ceo2_movie") -> Sh
     size : int, optional
         Central rows and columns; by default all 256.
     name : str
-        One of `SHIPPED`: particles of 32, 28 and 30 A that turn by 10, -8 and 12 degrees.
+        One of `SHIPPED`: particles of 32, 28 and 30 A that turn by 10, -8 and 12 degrees; or
+        `pt_ceo2_pair`, two small particles.
 
     Examples
     --------
@@ -121,7 +123,7 @@ def shipped_movie(size: int | None = None, *, name: str = "pt_ceo2_movie") -> Sh
     >>> movie.counts.shape, movie.pixel_size, round(movie.vacuum, 3)
     ((128, 64, 64), 0.24, 0.461)
     """
-    movie = load(fetch.shipped(f"{one_of('name', name, SHIPPED)}.zarr"))
+    movie = load(fetch.shipped(f"{one_of('name', name, SHIPPED | PAIR)}.zarr"))
     plan = movie.plan
     size = plan.size if size is None else size
     within("size", size, 1, plan.size)

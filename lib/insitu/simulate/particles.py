@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from insitu import InputError
 from insitu.simulate.lattice import (
@@ -29,6 +30,7 @@ from insitu.simulate.lattice import (
 CORNER = FRAME @ [0, 0, 1]  # normal of the {100} facet that the edge leaves behind
 LEFT = FRAME @ [-1, -1, 1] / np.sqrt(3)  # normal of the facet left of the edge
 LEFT_AXIS = FRAME @ (-np.array([1, 1, 2]) / np.sqrt(6))  # along that facet, downwards
+NEAREST = 2.6  # that an atom which migrates comes to another [A]; in the bulk 2.77
 
 
 @dataclass
@@ -116,7 +118,8 @@ def migrating(
     """The particle at one moment of the event; `time` runs from 0 to 1.
 
     Up to 0.3 the columns of the edge leave it, up to 0.75 they are a double layer, two thirds of
-    them below and one above, that slides along the facet, then they settle as one layer.
+    them below and one above, that slides along the facet, then they settle as one layer. A layer
+    that slides rises from the facet until no atom comes nearer to another than `NEAREST`.
     """
     gone = edge[: min(len(edge), int(np.ceil(len(edge) * time / 0.3)))]
     settled = time > 0.75 and rng.random() < (time - 0.75) / 0.15
@@ -124,11 +127,22 @@ def migrating(
     slots = first[: len(edge)] if settled else first[:lower] + second[: len(edge) - lower]
     order = rng.permutation(len(gone)) if time < 0.75 else range(len(gone))
     moves = {column: slots[i] for column, i in zip(gone, order, strict=True)}
+    if settled:
+        return body.moved(moves)
     slides: dict[int, Array] = {}
-    if not settled:
-        for layer in (first, second):
-            by = rng.uniform(-1.2, 1.2) * LEFT_AXIS[:2]
-            slides |= {c: by for c, target in moves.items() if target in layer}
+    for layer in (first, second):
+        by = rng.uniform(-1.2, 1.2) * LEFT_AXIS[:2]
+        these = [c for c, target in moves.items() if target in layer]
+        if not these:
+            continue
+        others = [c for c in body.occupied if c not in moves or c in slides]
+        for height in np.arange(0, 2, 0.02):
+            slides |= dict.fromkeys(these, by + height * LEFT[:2])
+            made = body.moved(moves, slides).occupied
+            below = cKDTree(np.concatenate([made[c] for c in others]))
+            apart, _ = below.query(np.concatenate([made[c] for c in these]))
+            if apart.min() >= NEAREST:
+                break
     return body.moved(moves, slides)
 
 
