@@ -53,9 +53,11 @@ bench: $(VENV)/.test
 	$(BIN)/python tests/benchmarks/simulation.py
 	$(BIN)/python tests/benchmarks/denoising.py
 	$(BIN)/python tests/benchmarks/blindspot.py
+	$(BIN)/python tests/benchmarks/movies.py
 	$(BIN)/python tests/benchmarks/trust.py
 	$(BIN)/python tests/benchmarks/tomography.py --size 64 --steps 400 --seeds 3
 	$(BIN)/python tests/benchmarks/needle.py
+	$(BIN)/python tests/benchmarks/columns.py
 	$(BIN)/python tests/benchmarks/events.py
 
 $(VENV)/bin/pip:
