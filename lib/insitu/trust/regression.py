@@ -18,7 +18,7 @@ from insitu.trust.columns import discs
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
-FIRST, NEAR, FAR = 3, 5, 16  # frames away, in which the noise is other, and the specimen the same
+FIRST, NEAR, AWAY, FAR = 3, 5, 13, 16  # frames away: other noise, and the same specimen
 
 
 class Measure(NamedTuple):
@@ -70,11 +70,13 @@ class Others(NamedTuple):
 
     near: NDArray[np.float32]  # mean of those 3 to 5 away
     far: NDArray[np.float32]  # mean of those 3 to 16 away
+    away: NDArray[np.float32]  # mean of those 13 and more away; of frames that have none, as far
     doubt: Array  # (t, 1) variance of the noise of `far`, over that of a count
 
     def within(self, mask: Mask) -> Others:
         """Those of the pixels of a region, of movies (t, n)."""
-        return Others(within(self.near, mask), within(self.far, mask), self.doubt)
+        near, far, away = (within(a, mask) for a in (self.near, self.far, self.away))
+        return Others(near, far, away, self.doubt)
 
 
 def others(y: Array, width: float) -> Others:
@@ -86,19 +88,24 @@ def others(y: Array, width: float) -> Others:
     total = np.concatenate([np.zeros_like(y[:1]), np.cumsum(y, 0)])
     t = np.arange(len(y))
     means = []
-    for last in (NEAR, FAR):
+    for first, last in ((AWAY, len(y)), (FIRST, NEAR), (FIRST, FAR)):
         before, after = (
             [np.clip(k, 0, len(y)) for k in ends]
-            for ends in ((t - last, t - FIRST + 1), (t + FIRST, t + last + 1))
+            for ends in ((t - last, t - first + 1), (t + first, t + last + 1))
         )
-        number = np.maximum(before[1] - before[0] + after[1] - after[0], 1)[:, None]
+        found = before[1] - before[0] + after[1] - after[0]
+        number = np.maximum(found, 1)[:, None]
+        if first == AWAY:
+            none = found == 0
         mean = total[before[1]] - total[before[0]] + total[after[1]] - total[after[0]]
         mean /= number[..., None]
         once = ndimage.gaussian_filter(mean, (0, width, width))
         flat = 2 * once - ndimage.gaussian_filter(once, (0, width, width))
         means.append(flat.astype(np.float32))
+    away, near, far = means
+    away[none] = far[none]
     # a Gaussian leaves 1 / (4 pi width^2) of the variance, this filter 11/6 as much
-    return Others(means[0], means[1], 1 / number / max(1.0, 24 / 11 * np.pi * width**2))
+    return Others(near, far, away, 1 / number / max(1.0, 24 / 11 * np.pi * width**2))
 
 
 def within(movie: NDArray[Any], mask: Mask) -> NDArray[Any]:
@@ -110,15 +117,20 @@ def kept(y: Array, f: Array, v: Array, others: Others) -> Measure:
     """Contrast that was kept: the least of sum f y, sum f Y' and sum f Y, over sum y Y.
 
     Y' and Y are the means `near` and `far`; their noise is not that of y, so that the lower sum
-    is that of the squared contrast. What f has seen, its own counts or others, makes the sum
-    with these too large, never too small: the least is that of what it has not seen. (A Gaussian
-    in time has seen all of them.) What moves lowers the lower sum, and the last of the upper ones
-    with it: by a few per cent in a drift of a twentieth of an angstrom in ten frames.
+    is that of the squared contrast. With the mean `away` the same is asked, sum f Y'' over
+    sum y Y'', and the least of all is taken: what f has seen, its own counts or others, makes the
+    sum with these too large, never too small. (A network that sums all frames has seen all.) What
+    moves lowers the sums with frames far away, the lower and the upper one.
     """
-    near, far, shown = (_centred(a.astype(np.float64)) for a in (others.near, others.far, f))
+    near, far, away, shown = (
+        _centred(a.astype(np.float64)) for a in (others.near, others.far, others.away, f)
+    )
     variance = float((v * (far**2 + 2 * v * others.doubt)).sum())
+    below = float(np.vdot(y, far))
     seen = min(float(np.vdot(shown, a)) for a in (y, near, far))
-    return _ratio(seen, float(np.vdot(y, far)), variance)
+    if (still := float(np.vdot(y, away))) > 0.5 * below:  # else it has moved, or is noise
+        seen = min(seen, float(np.vdot(shown, away)) * below / still)
+    return _ratio(seen, below, variance)
 
 
 class Changes(NamedTuple):
@@ -226,6 +238,6 @@ def by_column(
     found = []
     for disc in zip(rows, across, inside, strict=True):
         at = (slice(None), disc[0][disc[2]], disc[1][disc[2]])
-        around = Others(beside.near[at], beside.far[at], beside.doubt)
+        around = Others(beside.near[at], beside.far[at], beside.away[at], beside.doubt)
         found.append((*slope(y[at], f[at], v[at]), *kept(y[at], f[at], v[at], around)))
     return ByColumn(*np.array(found).reshape(-1, 4).T)
