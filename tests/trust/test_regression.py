@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from insitu.trust import regression
 from insitu.trust.regions import find_regions
@@ -54,6 +55,19 @@ def test_kept_is_one_for_the_truth_and_zero_for_none(seen):
     values, errors = np.array(found).T
     assert values.mean() == pytest.approx(1, abs=0.04)  # the smaller of two: a little below
     assert values.std() < 1.3 * errors.mean()
+
+
+def test_what_has_seen_the_frames_near_by_is_not_flattered(seen):
+    """A Gaussian over four frames: its noise is that of frames up to twelve away."""
+    steady = np.repeat(1 + 0.3 * (seen[0][:1] - 1), 40, 0)
+    told, true = [], []
+    for y in np.random.default_rng(2).poisson(steady, (20, *steady.shape)).astype(float):
+        f = ndimage.gaussian_filter(y, (4, 1, 1), truncate=3.0)
+        others = regression.others(y, 0.8).within(np.ones(y.shape[1:], bool))
+        told.append(regression.kept(*flat(y, f, f), others).value)
+        a, b = (m - m.mean((1, 2), keepdims=True) for m in (f, steady))
+        true.append((a * b).sum() / (b * b).sum())
+    assert np.mean(told) == pytest.approx(np.mean(true), abs=0.08)
 
 
 def test_slope_and_invented_see_the_same_from_two_sides(seen):
