@@ -105,6 +105,18 @@ def test_a_dose_that_no_network_was_trained_for_is_told(tmp_path):
     assert "do not trust its answer" in (tmp_path / "out" / "report.html").read_text()
 
 
+def test_by_halves(path, tmp_path, counts):
+    numbers = denoise(path, tmp_path / "out", halves=True)
+    assert (numbers["steps"], numbers["best_step"]) == (4, 1)
+    written = tifffile.imread(tmp_path / "out" / "denoised.tif")
+    assert written.shape == counts.shape
+    assert written.mean() == pytest.approx(counts.mean(), rel=0.4)  # hardly trained
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert "learned from halves" in report
+    assert "still learning" in report
+    assert not list((tmp_path / "out").glob("training*"))
+
+
 @pytest.mark.parametrize("killed", ["training", "denoising"])
 def test_killed_it_goes_on(path, tmp_path, monkeypatch, killed):
     whole = denoise(path, tmp_path / "whole", steps=60)
@@ -161,7 +173,9 @@ def test_another_movie_is_learned_anew(path, tmp_path, counts):
         (np.ones((4, 40, 40)), {"frames": "3:2"}, "movie_frames"),
         (np.ones((4, 40, 40)), {"crop": "0:99,0:40"}, "movie_crop"),
         (np.ones((4, 40, 40)), {"device": "tpu"}, "device: got 'tpu'"),
-        (np.ones((4, 40, 40)), {"steps": 0}, "movie_steps: got 0"),
+        (np.ones((4, 40, 40)), {"steps": -1}, "movie_steps: got -1"),
+        (np.ones((4, 40, 40)), {"halves": True, "with_simulation": True}, "leave out"),
+        (np.arange(6400).reshape(4, 40, 40) - 1, {"halves": True}, "never negative"),
     ],
 )
 def test_bad_input_stops_before_any_work(tmp_path, values, options, words):

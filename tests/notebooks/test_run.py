@@ -145,7 +145,9 @@ def test_a_small_run_on_ones_own_data(tmp_path, number):
         part.split(":")[0].split("`")[0] for part in path.read_text().split("{glue:text}`")[1:]
     }
     assert glued
-    assert glued <= set(results) or record["incomplete"]  # a recording cannot be had
+    # of a recording that cannot be had, or of a specimen without columns
+    excused = ("edge_", "needle_", "real_", "surface_", "vacuum_") if record["incomplete"] else ()
+    assert not [name for name in glued - set(results) if not name.startswith(excused)]
     look(tmp_path)
 
 

@@ -73,7 +73,8 @@ _RUN = [
 @group.command(params=[*_MOVIE, *_RUN])
 @click.argument("file")
 @click.option("--with-simulation", is_flag=True, help="By the shipped network, not trained on it.")
-@click.option("--steps", default=300, show_default=True, help="Of training on the movie.")
+@click.option("--halves", is_flag=True, help="Learn for minutes, from halves of its electrons.")
+@click.option("--steps", default=0, help="Of training; 300 by default, 2000 with --halves.")
 def denoise(file: str, **options: Any) -> None:
     """Denoise FILE, a movie of counts, by a network trained on it alone."""
     _do("denoise", file, **options)

@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from insitu.denoise.motion import motion
-from insitu.denoise.networks import BiasFreeUNet
+from insitu.denoise.networks import BiasFreeUNet, blurred
 from insitu.denoise.restorer import FRAMES, MovieRestorer, shown, with_filtered
 from insitu.denoise.sums import ALONG, PLAIN
 from insitu.learning import checkpoints
@@ -186,19 +185,9 @@ def errors(answer: Tensor, clean: Tensor) -> Tensor:
     the squared error over the variance of the clean image within about 5 pixels.
     """
     wrong = (answer - clean).square()
-    contrast = (_blurred(clean.square()) - _blurred(clean).square()).clamp(min=0) + CONTRAST
+    contrast = (blurred(clean.square(), 5.0) - blurred(clean, 5.0).square()).clamp(min=0) + CONTRAST
     plain = wrong.mean((1, 2, 3)).add(1e-6).log10()
     return 10 * (plain + (wrong / contrast).mean((1, 2, 3)).add(1e-4).log10())
-
-
-def _blurred(images: Tensor, width: float = 5.0) -> Tensor:
-    reach = int(3 * width)
-    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / width) ** 2).to(images)
-    kernel = (kernel / kernel.sum()).reshape(1, 1, 1, -1)
-    for turned in (kernel, kernel.mT):
-        fill = (reach, reach, 0, 0) if turned is kernel else (0, 0, reach, reach)
-        images = functional.conv2d(functional.pad(images, fill, mode="reflect"), turned)
-    return images
 
 
 def learn_restorer(

@@ -211,6 +211,17 @@ def receptive_field(network: nn.Module, size: int = 129) -> int:
     return int(seen.max() - seen.min()) + 1
 
 
+def blurred(images: Tensor, width: float) -> Tensor:
+    """Images (n, k, y, x) under a Gaussian with a standard deviation of so many pixels."""
+    reach = int(3 * width)
+    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / width) ** 2).to(images)
+    kernel = (kernel / kernel.sum()).reshape(1, 1, 1, -1)
+    blurred = mirrored(images, (reach, reach), (reach, reach)).flatten(0, 1)[:, None]
+    for turned in (kernel, kernel.mT):
+        blurred = functional.conv2d(blurred, turned)
+    return blurred.reshape(images.shape)
+
+
 def _convolution(inputs: int, outputs: int) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
 

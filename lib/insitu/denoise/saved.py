@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from insitu import InputError
+from insitu.denoise.halves import HalvesRestorer
 from insitu.denoise.movies import MovieDenoiser
 from insitu.denoise.restorer import MovieRestorer
 from insitu.denoise.supervised import ImageDenoiser
@@ -45,7 +46,9 @@ def load_denoiser(
     path = checkpoints.find(name)
     tensors, record = checkpoints.load(path)
     kind: Any = ImageDenoiser
-    if "sums" in record:
+    if record.get("network") == "RestoredSums":
+        kind = HalvesRestorer
+    elif "sums" in record:
         kind = MovieRestorer
     elif "surroundings" in record:
         kind = MovieDenoiser

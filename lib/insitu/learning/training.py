@@ -146,7 +146,7 @@ def train(
         for group in optimiser.param_groups:
             group["lr"] = settings.learning_rate * _schedule(step, settings)
         network.train()
-        with _autocast(network, settings.bfloat16):
+        with autocast(network, settings.bfloat16):
             value = loss(network, step)
         if not bool(torch.isfinite(value)):
             raise InputError(
@@ -185,7 +185,7 @@ def train(
     return Result(best, state["history"], state["best_step"], settings)
 
 
-def _autocast(network: nn.Module, wanted: bool) -> torch.autocast:
+def autocast(network: nn.Module, wanted: bool) -> torch.autocast:
     """Context in which convolutions and matrix products take bfloat16, if that is faster there.
 
     Weights, sums and the loss stay float32. A CPU without units for it takes longer with it.

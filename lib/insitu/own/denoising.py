@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,10 @@ if TYPE_CHECKING:  # torch is loaded for those who denoise alone
 
 FEW = 1_000_000  # counts, as the network sees them, from which only a small one can learn
 FEWEST = 5  # frames of a movie in which a motion is looked for
+HALVES = (
+    "The network restored sums of frames along their motion; it learned from halves of the "
+    "movie's electrons, and looks at the counts of the frame itself."
+)
 INNOVATION = 0.5  # part of each frame's surprise that with_innovation.tif shows
 
 
@@ -36,7 +40,8 @@ def denoise(
     frames: str = "",
     crop: str = "",
     with_simulation: bool = False,
-    steps: int = 300,
+    halves: bool = False,
+    steps: int = 0,
     device: str | torch.device = "auto",
     seed: int = 0,
     progress: bool = True,
@@ -62,8 +67,11 @@ def denoise(
     with_simulation : bool
         Take a network that ships and learned from simulations: of a movie that which restores
         sums of frames, of an image, or of fewer than 5 frames, that for single images.
+    halves : bool
+        Learn from halves of the movie's electrons, in minutes: a network that restores sums of
+        frames, and chooses among them from place to place.
     steps : int
-        Of the training.
+        Of the training; 0 takes 300, or 2,000 of halves.
     device : str or device
         Where to compute; auto takes a GPU if there is one.
     seed : int
@@ -88,7 +96,9 @@ def denoise(
 
     checks.within("movie_pixel_size", pixel_size, 0, 100, "A")
     checks.within("movie_frame_time", frame_time, 0, 1e6, "s")
-    checks.within("movie_steps", steps, 1, 1_000_000)
+    checks.within("movie_steps", steps, 0, 1_000_000)
+    if halves and with_simulation:
+        raise InputError("--halves learns from the movie alone; leave out --with-simulation")
     place = device_named(device)
     results = ResultsFolder(output)
     movie = open_movie(path)
@@ -101,6 +111,8 @@ def denoise(
                 "specimen; take --with-simulation, a network that learned from simulated images"
             )
         examine(counts, pixel)
+        if halves:
+            checks.not_negative("movie", counts)
     results.lock()
     try:
         for name in ("denoised.tif", "deviation.tif", "with_innovation.tif"):
@@ -127,12 +139,15 @@ def denoise(
                 warnings.warn(str(told.message), stacklevel=2)
                 text.append(f"Beware. {told.message}.")
         else:
-            own, best = _learned(counts, pixel, steps, results, place, seed, progress)
+            steps = steps or (2_000 if halves else 300)
+            own, best, of = _learned(counts, pixel, steps, halves, results, place, seed, progress)
             numbers |= {"steps": steps, "best_step": best}
             denoised = own(counts, pixel, progress=progress)
-            text, more = _beside(own, counts, denoised, scale, results)
-            numbers |= more
-            if best == steps:
+            text = [HALVES]
+            if not halves:
+                text, more = _beside(own, counts, denoised, scale, results)
+                numbers |= more
+            if best == of:
                 text.append("It was still learning: give more steps.")
         _write_tif(results, "denoised.tif", denoised, **scale)
         numbers["mean_denoised_electrons"] = float(denoised.mean(dtype=np.float64))
@@ -154,43 +169,51 @@ def _learned(
     counts: NDArray[Any],
     pixel_size: float,
     steps: int,
+    halves: bool,
     results: ResultsFolder,
     device: torch.device,
     seed: int,
     progress: bool,
-) -> tuple[MovieDenoiser, int]:
-    """What learned from the counts, and its best step; an earlier run's, if it is the same one."""
+) -> tuple[Any, int, int]:
+    """What learned from the counts, its best step and of how many; an earlier run's, if the same.
+
+    Of halves these are the steps of the network that chooses, a quarter as many.
+    """
     from insitu.denoise.binning import binning
-    from insitu.denoise.movies import MovieDenoiser
+    from insitu.denoise.halves import CHOOSE, RESTORE, learn_halves
     from insitu.denoise.saved import load_denoiser
     from insitu.denoise.unsupervised import MovieSettings, learn_movie
     from insitu.learning import checkpoints
 
     few = counts.size < FEW * binning(pixel_size) ** 2
-    options = {"channels": 16, "levels": 1, "reach": 6} if few else {}
     every = max(1, steps // 8)
-    settings = MovieSettings(steps=steps, validate_every=every, side=48 if few else 96)
     path = results.path / "denoiser.safetensors"
     digest = hashlib.sha256(np.ascontiguousarray(counts).tobytes()).hexdigest()
-    origin = {"movie": digest, "pixel_size": pixel_size, "seed": seed}
+    origin: dict[str, Any] = {"movie": digest, "pixel_size": pixel_size, "seed": seed}
+    common: dict[str, Any] = {"seed": seed, "device": device, "progress": progress}
+    common |= {"checkpoint": results.path / "training.safetensors"}
+    settings: Any
+    made: Any
+    if halves:
+        restoring = replace(RESTORE, steps=steps, validate_every=every)
+        settings = replace(CHOOSE, steps=-(-steps // 4), validate_every=every)
+        origin["restoring"] = asdict(restoring)
+    else:
+        settings = MovieSettings(steps=steps, validate_every=every, side=48 if few else 96)
     same = {**origin, "settings": asdict(settings)}
     record = checkpoints.load(path)[1] if path.is_file() else {}
     if {key: record.get(key) for key in same} != same:
-        made, result = learn_movie(
-            counts,
-            pixel_size,
-            settings,
-            options=options,
-            seed=seed,
-            checkpoint=results.path / "training.safetensors",
-            device=device,
-            progress=progress,
-        )
+        if halves:
+            small = {"channels": 16} if few else {}
+            made, result = learn_halves(
+                counts, pixel_size, restoring, choosing=settings, options=small, **common
+            )
+        else:
+            small = {"channels": 16, "levels": 1, "reach": 6} if few else {}
+            made, result = learn_movie(counts, pixel_size, settings, options=small, **common)
         made.save(path, result, **origin)
         record = checkpoints.load(path)[1]
-    denoiser = load_denoiser(path, device=device)
-    assert isinstance(denoiser, MovieDenoiser)
-    return denoiser, int(record["best_step"])
+    return load_denoiser(path, device=device), int(record["best_step"]), settings.steps
 
 
 def _beside(

@@ -120,6 +120,11 @@ def migrating(
     Up to 0.3 the columns of the edge leave it, up to 0.75 they are a double layer, two thirds of
     them below and one above, that slides along the facet, then they settle as one layer. A layer
     that slides rises from the facet until no atom comes nearer to another than `NEAREST`.
+
+    Raises
+    ------
+    InputError
+        If it would have to rise by 2 A or more.
     """
     gone = edge[: min(len(edge), int(np.ceil(len(edge) * time / 0.3)))]
     settled = time > 0.75 and rng.random() < (time - 0.75) / 0.15
@@ -143,6 +148,8 @@ def migrating(
             apart, _ = below.query(np.concatenate([made[c] for c in these]))
             if apart.min() >= NEAREST:
                 break
+        else:
+            raise InputError("no layer fits onto this facet; take another seed or diameter")
     return body.moved(moves, slides)
 
 
