@@ -1,6 +1,9 @@
 """Movie denoisers on movies with truth, at rest and in the event, with the best Gaussian beside.
 
-python tests/benchmarks/movies.py [--movies pt_ceo2_movie pt_ceo2_movie_28 ...]
+python tests/benchmarks/movies.py [--movies pt_ceo2_movie pt_ceo2_movie_28 ...] [--learn]
+
+What learned from the shipped movie alone is shown for it alone; with --learn one learns from each
+movie by halves here, ten minutes each.
 
 PSNR of the whole frame, peak 1 electron; kept: regression of the denoised on the clean frame
 within 1.3 A of true columns of platinum, at the surface and inside. Means over the frames of the
@@ -18,6 +21,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter, uniform_filter1d
 
 from insitu import fetch
+from insitu.denoise.halves import learn_halves
 from insitu.denoise.saved import load_denoiser
 from insitu.simulate import movie_files
 
@@ -55,9 +59,10 @@ def main() -> None:
     """Print a row for every denoiser of every movie."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--movies", nargs="+", default=list(movie_files.SHIPPED))
-    names = parser.parse_args().movies
+    parser.add_argument("--learn", action="store_true")
+    arguments = parser.parse_args()
     print("movie; denoiser; Mpx/s; at rest: dB, surface, inside; event: dB, surface, inside")
-    for name in names:
+    for name in arguments.movies:
         path = Path(name) if name.endswith(".zarr") else fetch.shipped(f"{name}.zarr")
         movie = movie_files.load(path)
         plan = movie.plan
@@ -87,8 +92,14 @@ def main() -> None:
                         best[when] = error, (t, xy, mean), image
         for when, (_, widths, image) in best.items():
             show(f"best Gaussian {when} (frames, px, mean of) {widths}", image[asked])
-        for kind in ("movie_udvd", "movie_ours", "restorer"):
-            denoiser = load_denoiser(kind)
+        denoisers = {}
+        if name == "pt_ceo2_movie":
+            own = ("movie_udvd", "movie_ours", "movie_halves")
+            denoisers = {kind: load_denoiser(kind) for kind in own}
+        if arguments.learn:
+            denoisers["learned by halves here"] = learn_halves(counts, plan.pixel_size)[0]
+        denoisers["restorer"] = load_denoiser("restorer")
+        for kind, denoiser in denoisers.items():
             frames = asked if kind == "movie_udvd" else range(plan.frames)  # many minutes for all
             begin = perf_counter()
             images = denoiser(counts, plan.pixel_size, frames)

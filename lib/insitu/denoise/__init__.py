@@ -13,7 +13,8 @@ Whatever it learned from, a denoiser is called `denoiser(counts, pixel_size)`, w
 - `motion`: how the specimen moves, from place to place and from frame to frame
 - `sums`: sums of frames, plain and along the motion
 - `restorer`: a denoiser that restores such sums, and chooses among them from place to place
-- `learn_movies`: how it was trained, on simulated movies without end
+- `halves`: the same from one movie alone, by halves of its electrons
+- `learn_movies`: how the one that ships was trained, on simulated movies without end
 - `surroundings`: what a blind network is shown beside the frame that it predicts
 - `blind_networks`: networks that predict a count without having seen it: UDVD, and ours
 - `blocks`: what is learned of a movie: blocks, counts held back, the loss that fits

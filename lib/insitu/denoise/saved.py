@@ -25,8 +25,8 @@ def load_denoiser(
     name : str or Path
         One that ships, or a .safetensors file that `save` wrote: `pt_ceo2` (learned from
         simulations, for all magnifications and contrasts), `bf_cnn` (20 layers of 64 channels,
-        for 0.062 A/px), `restorer` (movies, learned from simulated ones), `movie_ours` and
-        `movie_udvd` (learned from the movie that ships).
+        for 0.062 A/px), `restorer` (movies, learned from simulated ones), `movie_ours`,
+        `movie_halves` and `movie_udvd` (learned from the movie that ships).
     device : device
         Where it is to work.
 
