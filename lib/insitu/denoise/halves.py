@@ -231,7 +231,7 @@ def learn_halves(
         "dealt": "electrons" if parts.electrons else "frames",
     }
     given: dict[str, Any] = {"checkpoint": checkpoint, "progress": progress}
-    restore = _learned(network.restore.to(device), parts, settings, about, **given)
+    restore, seconds = _learned(network.restore.to(device), parts, settings, about, **given)
     choices = Choices(parts, restore)
 
     def loss(choose: nn.Module, number: int) -> Tensor:
@@ -252,7 +252,10 @@ def learn_halves(
         remove(path)
     dose = float(sample.mean()) / (pixel_size * binning(pixel_size)) ** 2
     limits = (0.8 * pixel_size, 1.25 * pixel_size), (dose / 2, dose * 2)
-    return HalvesRestorer(network.eval(), *limits), replace(result, network=network)
+    history = [row | {"seconds": row["seconds"] + seconds} for row in result.history]
+    return HalvesRestorer(network.eval(), *limits), replace(
+        result, network=network, history=history
+    )
 
 
 def are_electrons(movie: NDArray[Any]) -> bool:
@@ -284,8 +287,8 @@ def _learned(
     *,
     checkpoint: Path | None,
     progress: bool,
-) -> nn.Module:
-    """Train the network that restores, or take what an earlier run has learned."""
+) -> tuple[nn.Module, float]:
+    """Train the network that restores, or take what an earlier run has learned; and its time."""
     device = next(network.parameters()).device
     same = {"about": dict(about), "settings": vars(settings).copy()}
     for path in _kept(checkpoint)[:1]:
@@ -293,7 +296,7 @@ def _learned(
             tensors, record = checkpoints.load(path)
             if {key: record.get(key) for key in same} == same:
                 checkpoints.fill(network, tensors, path.name)
-                return network.eval()
+                return network.eval(), record["seconds"]
 
     def error(network: nn.Module, number: int) -> Tensor:
         shown, other, weights = (part.to(device) for part in parts.sum(number))
@@ -309,9 +312,10 @@ def _learned(
         about=about,
         progress=progress,
     )
+    seconds = result.history[-1]["seconds"]
     for path in _kept(checkpoint)[:1]:
-        checkpoints.save(path, result.network.state_dict(), same)
-    return result.network
+        checkpoints.save(path, result.network.state_dict(), same | {"seconds": seconds})
+    return result.network, seconds
 
 
 class Dealt:
