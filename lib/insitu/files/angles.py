@@ -34,7 +34,7 @@ class Tilts(NamedTuple):
 
 
 def read_angles(path: Path) -> Tilts:
-    """Read an angle a line, with an index before it or a time behind it, or the .mdoc of SerialEM.
+    r"""Read an angle a line, with an index before it or a time behind it, or the .mdoc of SerialEM.
 
     Columns are separated by blanks, tabs, semicolons or commas; decimals have a point or a comma.
     What can be read in two ways is refused.
@@ -49,7 +49,7 @@ def read_angles(path: Path) -> Tilts:
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = Path(folder) / "mine.tlt"
-    ...     _ = path.write_text("-54,9719\\n-51,9702\\n-48,9755\\n")
+    ...     _ = path.write_text("-54,9719\n-51,9702\n-48,9755\n")
     ...     read_angles(path).angles
     array([-54.9719, -51.9702, -48.9755])
     """

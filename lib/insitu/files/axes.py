@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -68,6 +69,18 @@ class Stored:
     notes: tuple[str, ...] = ()
 
 
+class Mapped:
+    """An array that lies in a file as it is, read a region at a time: no more is ever held."""
+
+    def __init__(self, path: str | Path, dtype: Any, offset: int, shape: tuple[int, ...]) -> None:
+        self.path, self.offset = path, offset
+        self.dtype, self.shape, self.ndim = np.dtype(dtype), tuple(shape), len(shape)
+
+    def __getitem__(self, region: Any) -> NDArray[Any]:
+        stored = np.memmap(self.path, self.dtype, "r", self.offset, self.shape)
+        return np.array(stored[region])
+
+
 class Size(NamedTuple):
     """The size of a pixel, or why there is none."""
 
@@ -87,9 +100,9 @@ class Frames:
 
 
 def plain(unit: Any) -> str:
-    """A unit in lower case, without decoration: '[n_m]', 'nm/px' and 'NM' are 'nm'.
+    r"""A unit in lower case, without decoration: '[n_m]', 'nm/px' and 'NM' are 'nm'.
 
-    >>> [plain(u) for u in ("nm/px", "[n_m]", r"\\u00B5m", "Å", None)]
+    >>> [plain(u) for u in ("nm/px", "[n_m]", r"\u00B5m", "Å", None)]
     ['nm', 'nm', 'um', 'å', '']
     """
     text = "" if unit is None else str(unit)
@@ -140,9 +153,8 @@ def frames_of(stored: Stored) -> Frames:
     data, axes = _lazy(stored.data), [*stored.axes]
     axes += [Axis()] * (data.ndim - len(axes))
     roles = [_role(axis) for axis in axes]
-    if not any(roles) and data.ndim in (3, 4) and data.shape[-1] in (3, 4):
-        if min(data.shape[-3:-1]) >= 16 and (data.ndim == 3 or data.dtype.kind == "u"):
-            roles[-1] = "colour"  # nobody's frames have three columns
+    if not any(roles) and _looks_coloured(data):
+        roles[-1] = "colour"
     roles = [  # frames that were written as colours of one picture
         "stack" if role == "colour" and n > 4 else role
         for role, n in zip(roles, data.shape, strict=True)
@@ -176,6 +188,13 @@ def frames_of(stored: Stored) -> Frames:
     return Frames(data, size, frame_time, angles, (*stored.notes, *notes))
 
 
+def _looks_coloured(data: Any) -> bool:
+    """Whether the last axis is of colours: nobody's frames have three columns."""
+    if data.ndim not in (3, 4) or data.shape[-1] not in (3, 4):
+        return False
+    return min(data.shape[-3:-1]) >= 16 and (data.ndim == 3 or data.dtype.kind == "u")
+
+
 def _lazy(data: Any) -> Any:
     """As a dask array, in blocks of some MB, if it is none."""
     import dask
@@ -183,8 +202,11 @@ def _lazy(data: Any) -> Any:
 
     if isinstance(data, da.Array):
         return data
+    blocks: Any = "auto"  # as the file has them
+    if getattr(data, "chunks", None) is None:
+        blocks = ("auto", *(-1,) * (data.ndim - 1))
     with dask.config.set({"array.chunk-size": "16MiB"}):
-        return da.from_array(data, chunks="auto", name=False, asarray=True)
+        return da.from_array(data, chunks=blocks, name=False, asarray=True)
 
 
 def _native(data: Any) -> Any:
@@ -195,7 +217,7 @@ def _native(data: Any) -> Any:
         raise InputError(f"it holds {data.dtype}, no numbers; give the images")
     if kind == "b":
         return data.astype(np.uint8)
-    if data.dtype == np.float16:
+    if kind == "f" and data.dtype.itemsize == 2:
         return data.astype(np.float32)
     return data.astype(data.dtype.newbyteorder("="))
 

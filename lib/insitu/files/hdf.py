@@ -61,7 +61,7 @@ def read_zarr(path: Path) -> list[Stored]:
         return [_alone(opened, {})]
     if "Experiments" in opened:
         return _hyperspy(opened)
-    attributes = dict(opened.attrs)
+    attributes: dict[str, Any] = dict(opened.attrs)
     scales = (attributes.get("ome") or attributes).get("multiscales")
     if scales:
         return [_multiscale(opened, scales[0])]
@@ -109,7 +109,7 @@ def _tilts(group: Any, axes: list[Axis], shape: tuple[int, ...]) -> NDArray[np.f
     units = axes[0].units.lower() if axes else ""
     if len(shape) == 3 and units in ("degrees", "degree", "deg", "\u00b0") and axes[0].scale:
         offset = float(group["axis-0"].attrs.get("offset", 0.0)) if "axis-0" in group else 0.0
-        return offset + axes[0].scale * np.arange(shape[0])
+        return np.asarray(offset + axes[0].scale * np.arange(shape[0]), np.float64)
     return None
 
 

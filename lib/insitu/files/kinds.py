@@ -84,7 +84,7 @@ def kind_of(path: Path) -> tuple[str, bool]:
                 kind = {".npz": "numpy", ".prz": "rosetta"}.get(ending, "zarr")
             if kind == "DigitalMicrograph" and ending not in endings and head[12:16] not in _TAGS:
                 break
-            return kind, ending not in endings
+            return kind, bool(ending) and ending not in endings
     known = _BY_ENDING.get(ending, "")
     if known != "mrc" and looks_like_mrc(head) and head[208:211] == b"MAP":
         return "mrc", True

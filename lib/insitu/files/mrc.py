@@ -7,14 +7,14 @@ https://bio3d.colorado.edu/imod/doc/mrc_format.txt
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from mrcfile.dtypes import HEADER_DTYPE
 from numpy.typing import NDArray
 
 from insitu import InputError
-from insitu.files.axes import Axis, Stored
+from insitu.files.axes import Axis, Mapped, Stored
 
 _MODES = {0: "u1", 1: "i2", 2: "f4", 4: "c8", 6: "u2", 7: "i4", 12: "f2", 16: "u1", 101: "u1"}
 _IMOD = 1146047817  # the stamp of files whose flags say how bytes are meant
@@ -28,9 +28,10 @@ def looks_like_mrc(head: bytes) -> bool:
     return len(head) >= _HEADER and _byte_order(head) is not None
 
 
-def _byte_order(head: bytes) -> str | None:
+def _byte_order(head: bytes) -> Literal["<", ">"] | None:
     """The one in which mode, size and axes make sense; the stamp is missing in old files."""
-    for order in "<>":
+    orders: tuple[Literal["<", ">"], ...] = ("<", ">")
+    for order in orders:
         nx, ny, nz, mode = np.frombuffer(head, f"{order}i4", 4)
         axes = sorted(np.frombuffer(head, f"{order}i4", 3, 64))
         known = axes in ([1, 2, 3], [0, 0, 0]) or head[208:211] == b"MAP"
@@ -72,11 +73,13 @@ def read(path: Path) -> list[Stored]:
             "file again"
         )
     shape = (nz, ny, nx, 3) if mode == 16 else (nz, ny, row)
-    data: Any = np.memmap(path, kind, "r", begin, shape)
+    data: Any = Mapped(path, kind, begin, shape)
     if packed:
         data = _unpacked(data, nx)
     elif mode == 0:
-        data = _bytes(data, stamp, flags, float(header["dmin"]), float(header["dmax"]))
+        signed = _signed(stamp, flags, float(header["dmin"]), float(header["dmax"]))
+        data = Mapped(path, np.int8, begin, shape) if signed else data
+        data = _same_in_both(data) if signed is None else data
     axes = [Axis("z"), Axis("y"), Axis("x")] + [Axis("rgb")] * (mode == 16)
     with path.open("rb") as file:
         file.seek(_HEADER)
@@ -114,37 +117,40 @@ def _unpacked(data: Any, columns: int) -> Any:
         pairs = np.stack([block & 15, block >> 4], -1).reshape(*block.shape[:2], -1)
         return pairs[..., :columns]
 
-    t, y, row = data.shape
+    _, y, row = data.shape
     blocks = da.from_array(data, (max(1, (1 << 23) // (y * row)), y, row), name=False)
     return blocks.map_blocks(unpack, chunks=(*blocks.chunks[:2], (columns,)), dtype=np.uint8)
 
 
-def _bytes(data: Any, stamp: int, flags: int, low: float, high: float) -> Any:
-    """Signed or unsigned bytes: by IMOD's flag, else by the least and largest of the header.
+def _signed(stamp: int, flags: int, low: float, high: float) -> bool | None:
+    """Whether bytes have a sign: by IMOD's flag, else by the least and largest of the header.
 
-    Where neither tells, values below 128 are the same in both; others are refused when they are
-    read.
+    None where neither tells.
     """
     if stamp == _IMOD:
-        return data.view(np.int8) if flags & _SIGNED else data
+        return bool(flags & _SIGNED)
     if low < 0 and high <= 127:
-        return data.view(np.int8)
+        return True
     if 0 <= low <= high and 127 < high <= 255:
-        return data
+        return False
+    return None
+
+
+def _same_in_both(data: Mapped) -> Any:
+    """Bytes below 128, which mean the same with and without a sign; others are refused."""
     import dask.array as da
 
-    t, y, x = data.shape
+    _, y, x = data.shape
     blocks = da.from_array(data, (max(1, (1 << 23) // (y * x)), y, x), name=False)
-    _same_in_both(data[:1])
-    return blocks.map_blocks(_same_in_both, dtype=np.uint8)
+    _refuse_large(data[:1])
+    return blocks.map_blocks(_refuse_large, dtype=np.uint8)
 
 
-def _same_in_both(block: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _refuse_large(block: NDArray[np.uint8]) -> NDArray[np.uint8]:
     if block.size and block.max() > 127:
-        signed = block.view(np.int8) if block.flags.c_contiguous else block.astype(np.int8)
         raise InputError(
-            f"its bytes may be unsigned, up to {block.max()}, or signed, from {signed.min()}, and "
-            "the header does not tell; save it as 16-bit integers (mode 1 or 6), in ImageJ or by "
-            "newstack -mode 6"
+            f"its bytes may be unsigned, up to {block.max()}, or signed, from "
+            f"{block.astype(np.int8).min()}, and the header does not tell; save it as 16-bit "
+            "integers (mode 1 or 6), in ImageJ or by newstack -mode 6"
         )
     return block

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from insitu import InputError
-from insitu.files.axes import Axis, Stored
+from insitu.files.axes import Axis, Mapped, Stored
 
 _MOST_BYTES = 1_000_000_000  # of a file that has to be read whole
 _FOREIGN = ("MRC", "MRCZ", "TIFF", "HSPY", "ZSPY", "numpy", "Image", "Arina", "Tofwerk", "Delmic")
@@ -75,14 +75,23 @@ def _gain(signal: dict[str, Any]) -> tuple[str, ...]:
 def numpy_file(path: Path) -> list[Stored]:
     """Read .npy by parts, or the arrays of an .npz."""
     loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-    if isinstance(loaded, np.ndarray):
-        return [Stored(loaded, [Axis()] * loaded.ndim)]
+    if isinstance(loaded, np.memmap):
+        shape, turned = loaded.shape, loaded.flags.f_contiguous and not loaded.flags.c_contiguous
+        kept = Mapped(path, loaded.dtype, loaded.offset, shape[::-1] if turned else shape)
+        return [Stored(_turned(kept) if turned else kept, [Axis()] * loaded.ndim)]
     with loaded:
         arrays = {name: loaded[name] for name in loaded.files}
     found = [Stored(a, [Axis()] * a.ndim, n) for n, a in arrays.items() if a.ndim >= 2]
     if not found:
         raise InputError(f"{path.name} holds no movie: no array in it has two axes or more")
     return found
+
+
+def _turned(data: Mapped) -> Any:
+    """Of an array in Fortran's order, the axes in ours."""
+    import dask.array as da
+
+    return da.from_array(data, name=False).transpose()
 
 
 def picture(path: Path) -> list[Stored]:

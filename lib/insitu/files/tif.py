@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ElementTree
+import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ import tifffile
 from tifffile import PHOTOMETRIC
 
 from insitu import InputError
-from insitu.files.axes import ANGSTROM, SECONDS, Axis, Stored, in_units, reciprocal
+from insitu.files.axes import ANGSTROM, SECONDS, Axis, Mapped, Stored, in_units, reciprocal
 
 _LOSSY = (6, 7, 34892)
 _PRINT = 1e4  # A; a resolution in inches or centimetres that is coarser is that of a print
@@ -86,7 +86,7 @@ def _array(tif: tifffile.TiffFile, series: Any) -> Any:
     offset = level.dataoffset if key.is_memmappable else None
     if offset is not None and key.compression == 1 and key.bitspersample in (8, 16, 32, 64):
         kind = np.dtype(level.dtype).newbyteorder(tif.byteorder)
-        return np.memmap(tif.filehandle.path, kind, "r", offset, level.shape)
+        return Mapped(tif.filehandle.path, kind, offset, level.shape)
     import zarr
 
     return zarr.open_array(series.aszarr(level=0), mode="r")
@@ -153,8 +153,8 @@ def _resolution(page: Any, name: str) -> float | None:
 def _of_ome(text: str) -> _Told:
     """OME counts lengths in micrometres and times in seconds where it does not say in what."""
     try:
-        root = ElementTree.fromstring(text)
-    except ElementTree.ParseError:
+        root = ET.fromstring(text)
+    except ET.ParseError:
         return _Told()
     pixels = next((e for e in root.iter() if e.tag.rsplit("}")[-1] == "Pixels"), None)
     if pixels is None:
