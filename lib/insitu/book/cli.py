@@ -145,14 +145,23 @@ def run(
         except InputError as error:
             record, note, failed = {}, str(error), True
             click.echo(f"{path.stem}: {error}", err=True)
+        except KeyboardInterrupt:
+            rows.append((path.stem, time.perf_counter() - begin, {}, "stopped"))
+            _table(rows)
+            raise
         rows.append((path.stem, time.perf_counter() - begin, record, note))
+    _table(rows)
+    if failed:
+        raise SystemExit(1)
+
+
+def _table(rows: Sequence[tuple[str, float, dict[str, Any], str]]) -> None:
+    """What each chapter took."""
     click.echo(f"{'chapter':28s} {'seconds':>8s} {'peak MB':>8s}  {'device':20s} result")
     for name, seconds, record, note in rows:
         memory, device = record.get("peak_tree_mb", "-"), record.get("device", "-")
         result = record.get("notebook", note)
         click.echo(f"{name:28s} {seconds:8.1f} {memory!s:>8s}  {device:20s} {result}")
-    if failed:
-        raise SystemExit(1)
 
 
 @group.command()

@@ -305,6 +305,14 @@ def _order(data: Any, axes: list[Axis], roles: list[str]) -> list[int]:
     return [first, *rest]
 
 
+def longer(path: Path, end: int, frame: int) -> tuple[str, ...]:
+    """What is to be said of a file in which a frame or more lies behind the last one."""
+    left = (path.stat().st_size - end) // max(1, frame)
+    if not left:
+        return ()
+    return (f"behind its last frame the file is long enough for {left} more; is its head right?",)
+
+
 def with_notes(frames: Frames, *notes: str) -> Frames:
     """The same frames, and more said of them."""
     return replace(frames, notes=(*frames.notes, *notes))

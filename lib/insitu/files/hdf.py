@@ -35,8 +35,7 @@ def read_hdf5(path: Path) -> list[Stored]:
     if "entry/data" in file:
         pieces = [d for n, d in sorted(file["entry/data"].items()) if n.startswith("data")]
         if pieces and all(d.ndim == 3 for d in pieces):
-            _need_plugin(pieces[0])
-            return [Stored(d, [Axis("time"), Axis("y"), Axis("x")], d.name) for d in pieces]
+            return [_detector(pieces)]
     emd = path.suffix.lower() in (".emd", ".de5") or "version_major" in file.attrs
     if (emd or "Data/Image" in file) and (found := others.rosetta(path, "EMD")):
         return found
@@ -66,6 +65,16 @@ def read_zarr(path: Path) -> list[Stored]:
     if scales:
         return [_multiscale(opened, scales[0])]
     return _largest(path, opened)
+
+
+def _detector(pieces: list[Any]) -> Stored:
+    """The frames of a Dectris detector, which it writes in pieces."""
+    import dask.array as da
+
+    _need_plugin(pieces[0])
+    chunks = [d.chunks or (1, *d.shape[1:]) for d in pieces]
+    blocks = [da.from_array(d, c, name=False) for d, c in zip(pieces, chunks, strict=True)]
+    return Stored(da.concatenate(blocks), [Axis("time"), Axis("y"), Axis("x")])
 
 
 def _hyperspy(root: Any) -> list[Stored]:

@@ -41,7 +41,6 @@ _BY_ENDING = {
     **dict.fromkeys(_MRC, "mrc"),
     **dict.fromkeys((".gtg", ".seq"), "libertem"),
 }
-_JOINED = ("tif", "hdf5", "DigitalMicrograph")
 
 
 def read(path: Path) -> Frames:
@@ -59,7 +58,7 @@ def read(path: Path) -> Frames:
             return together(hdf.read_zarr(path), join=False)
         return folders.read(path)
     kind, misnamed = kind_of(path)
-    frames = together(_reader(kind)(path), join=kind in _JOINED)
+    frames = together(_reader(kind)(path), join=kind == "tif")
     if misnamed:
         return with_notes(frames, f"it is read as what it holds, {kind}, in spite of its ending")
     return frames
@@ -153,24 +152,23 @@ def together(stored: list[Stored], *, join: bool) -> Frames:
     taken = [f for _, f in family]
     left = [_in_words(s, f) for s, f in good if all(f is not t for t in taken)]
     left += [str(reason) for reason in reasons]
-    first = taken[0]
+    first, lengths = taken[0], [len(f.data) for f in taken]
     if len(taken) > 1:
         import dask.array as da
 
         first = Frames(
             da.concatenate([f.data for f in taken]), first.size, first.frame_time, None, first.notes
         )
-    if not left and len(taken) == 1:
-        return first
+    if not left and (len(set(lengths[:-1])) <= 1 and lengths[-1] <= lengths[0]):
+        return first  # as a camera writes it
     count = len(first.data)
     words = f"{count} frames of {first.data.shape[1]} x {first.data.shape[2]} pixels were taken"
     if len(taken) > 1:
-        words += f", of {len(taken)} pieces"
+        words += f", of {len(taken)} pieces of {min(lengths)} to {max(lengths)}"
     if left:
         more = f" and {len(left) - 5} more" if len(left) > 5 else ""
         words += f"; left out: {', '.join(left[:5])}{more}"
-        return with_notes(first, words)
-    return first
+    return with_notes(first, words)
 
 
 def _family(frames: Frames) -> tuple[object, ...]:

@@ -14,7 +14,7 @@ from mrcfile.dtypes import HEADER_DTYPE
 from numpy.typing import NDArray
 
 from insitu import InputError
-from insitu.files.axes import Axis, Mapped, Stored
+from insitu.files.axes import Axis, Mapped, Stored, longer
 
 _MODES = {0: "u1", 1: "i2", 2: "f4", 4: "c8", 6: "u2", 7: "i4", 12: "f2", 16: "u1", 101: "u1"}
 _IMOD = 1146047817  # the stamp of files whose flags say how bytes are meant
@@ -87,7 +87,8 @@ def read(path: Path) -> list[Stored]:
     size, angles = _of_fei(fei, order, nz) if fei and stamp != _IMOD else (None, None)
     size = size or (_cell(header, "y"), _cell(header, "x"))
     good = all(np.isfinite(s) and s > 0 for s in size)
-    return [Stored(data, axes, pixel_size=size if good else None, angles=angles)]
+    notes = longer(path, expected, ny * row * kind.itemsize)
+    return [Stored(data, axes, pixel_size=size if good else None, angles=angles, notes=notes)]
 
 
 def _cell(header: Any, axis: str) -> float:

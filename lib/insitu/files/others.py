@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from insitu import InputError
-from insitu.files.axes import Axis, Mapped, Stored
+from insitu.files.axes import Axis, Mapped, Stored, longer
 
 _MOST_BYTES = 1_000_000_000  # of a file that has to be read whole
 _FOREIGN = ("MRC", "MRCZ", "TIFF", "HSPY", "ZSPY", "numpy", "Image", "Arina", "Tofwerk", "Delmic")
@@ -78,7 +78,9 @@ def numpy_file(path: Path) -> list[Stored]:
     if isinstance(loaded, np.memmap):
         shape, turned = loaded.shape, loaded.flags.f_contiguous and not loaded.flags.c_contiguous
         kept = Mapped(path, loaded.dtype, loaded.offset, shape[::-1] if turned else shape)
-        return [Stored(_turned(kept) if turned else kept, [Axis()] * loaded.ndim)]
+        end = loaded.offset + loaded.nbytes
+        notes = longer(path, end, loaded.nbytes // max(1, len(loaded)))
+        return [Stored(_turned(kept) if turned else kept, [Axis()] * loaded.ndim, notes=notes)]
     with loaded:
         arrays = {name: loaded[name] for name in loaded.files}
     found = [Stored(a, [Axis()] * a.ndim, n) for n, a in arrays.items() if a.ndim >= 2]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +14,9 @@ from typing import Any
 import filelock
 
 from insitu import InputError
+
+_UNFINISHED = ".part-"  # what such names begin with
+_LEAST = 1_000_000  # bytes that a folder of results has to have room for
 
 
 @contextmanager
@@ -39,7 +41,7 @@ def whole(path: str | Path) -> Iterator[Path]:
     'all of it'
     """
     path = Path(path)
-    unfinished = path.with_name(f".part-{path.name}")
+    unfinished = path.with_name(f"{_UNFINISHED}{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         remove(unfinished)
@@ -107,10 +109,14 @@ class ResultsFolder:
             If another run writes into it, or it cannot be written into.
         """
         there = next(p for p in (self.path.resolve(), *self.path.resolve().parents) if p.exists())
-        if not os.access(there, os.W_OK):
+        try:  # as permissions do not tell of a full disk, of a quota, or of root
+            with tempfile.TemporaryFile(dir=there) as trial:
+                trial.write(bytes(_LEAST))
+        except OSError as error:
             raise InputError(
-                f"output_dir: {self.path} cannot be written into; choose another folder"
-            )
+                f"output_dir: {self.path} cannot be written into ({error.strerror}); choose "
+                "another folder"
+            ) from None
         try:
             self._lock.acquire(timeout=0)
         except filelock.Timeout:
@@ -118,6 +124,9 @@ class ResultsFolder:
                 f"output_dir: another run is writing into {self.path}; wait for it, or choose "
                 f"another folder"
             ) from None
+        for place in ("", "*/"):
+            for left in self.path.glob(f"{place}{_UNFINISHED}*"):  # by a run that was killed
+                remove(left)
 
     def unlock(self) -> None:
         """Let others in."""

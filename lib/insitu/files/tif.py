@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +16,8 @@ from tifffile import PHOTOMETRIC
 from insitu import InputError
 from insitu.files.axes import ANGSTROM, SECONDS, Axis, Mapped, Stored, in_units, reciprocal
 
+_BREAKS_OFF = ("invalid page offset", "failed to reshape")
+_SIDES = ("height", "width")
 _LOSSY = (6, 7, 34892)
 _PRINT = 1e4  # A; a resolution in inches or centimetres that is coarser is that of a print
 _VENDORS = range(34118, 70000)  # codes of the tags in which microscopes keep what they know
@@ -32,8 +37,14 @@ def read(path: Path) -> list[Stored]:
     InputError
         If it is truncated, or its grey values are numbers of a palette of colours.
     """
-    tif = tifffile.TiffFile(path)  # stays open: frames are read when they are asked for
-    series = [s for s in tif.series if s.shape and 0 not in s.shape]
+    with _heard() as said:
+        tif = tifffile.TiffFile(path)  # stays open: frames are read when they are asked for
+        series = [s for s in tif.series if s.shape and 0 not in s.shape]
+    if any(words in line for line in said for words in _BREAKS_OFF):
+        raise InputError(
+            f"{path.name} is truncated: the list of its pages leads out of the file; copy the file "
+            "again"
+        )
     if not series:
         raise InputError(f"{path.name} cannot be read as .tif: it holds no image")
     size = path.stat().st_size
@@ -52,6 +63,22 @@ def read(path: Path) -> list[Stored]:
         for one in series
         if not (one.keyframe.is_reduced and len(series) > 1)
     ]
+
+
+@contextmanager
+def _heard() -> Iterator[list[str]]:
+    """What tifffile says of a file, which would else be printed."""
+    logger, said = logging.getLogger("tifffile"), []  # type: tuple[logging.Logger, list[str]]
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    before = logger.propagate
+    logger.propagate = False
+    logger.addHandler(handler)
+    try:
+        yield said
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = before
 
 
 def _refuse_truncated(path: Path, tif: tifffile.TiffFile, series: Any, size: int) -> None:
@@ -113,6 +140,8 @@ def _told(tif: tifffile.TiffFile, path: Path) -> _Told:
     """Pixel size and frame time, as OME, ImageJ, the resolution or a vendor's tags tell them."""
     if tif.ome_metadata:
         return _of_ome(tif.ome_metadata)
+    if tif.is_eer:
+        return _of_eer(tif.eer_metadata or {})
     about: dict[str, Any] = dict((tif.shaped_metadata or [{}])[0])
     about |= tif.imagej_metadata or {}
     per_unit = [_resolution(tif.pages.first, f"{axis}Resolution") for axis in "YX"]
@@ -168,6 +197,11 @@ def _of_ome(text: str) -> _Told:
     y, x = y or x, x or y
     time = told("TimeIncrement", "s", SECONDS)
     return _Told((y, x) if y and x else None, time)
+
+
+def _of_eer(about: dict[str, Any]) -> _Told:
+    y, x = (in_units(_number(about.get(f"sensorPixelSize.{n}")), "m", ANGSTROM) for n in _SIDES)
+    return _Told((y, x) if y and x else None)
 
 
 def _of_vendor(tif: tifffile.TiffFile, path: Path) -> list[float | None]:

@@ -1,0 +1,153 @@
+"""Files cut, with bits flipped in their head, or renamed: a right result or one sentence.
+
+    python tests/benchmarks/files.py [--count 300] [--seed 0]
+
+Each file is opened and read in a process of its own, with 20 s and 1 GB. Printed is how many came
+out right, how many were refused in a sentence, how many were different but warned of, and how many
+were different without a word: of a flipped bit no file tells that has no checksum.
+"""
+
+import argparse
+import multiprocessing
+import resource
+import sys
+import tempfile
+import time
+import warnings
+from collections import Counter
+from pathlib import Path
+
+import h5py
+import numpy as np
+import tifffile
+import zarr
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "files"))
+import writers
+
+from insitu import InputError, files
+
+SECONDS, BYTES = 20, 1_000_000_000
+MOVIE = np.random.default_rng(0).poisson(0.8, (12, 48, 64)).astype(np.uint8)
+
+
+def plain_files(folder):
+    """One good file of each format."""
+    grey = MOVIE * 20
+    dm = [{"data": MOVIE, "scales": (0.02, 0.012, 0.012), "units": ("s", "nm", "nm")}]
+    tifffile.imwrite(folder / "plain.tif", MOVIE)
+    tifffile.imwrite(folder / "deflate.tif", MOVIE, compression="zlib")
+    tifffile.imwrite(folder / "tiled.tif", MOVIE, tile=(16, 16), compression="zlib")
+    tifffile.imwrite(folder / "imagej.tif", MOVIE, imagej=True, metadata={"axes": "TYX"})
+    tifffile.imwrite(folder / "ome.tif", MOVIE, ome=True, metadata={"axes": "TYX"})
+    for piece in range(0, 12, 6):
+        tifffile.imwrite(folder / "pieces.tif", MOVIE[piece : piece + 6], append=True)
+    writers.write_mrc(folder / "short.mrc", MOVIE.astype(np.int16), 1)
+    writers.write_mrc(folder / "bytes.mrc", MOVIE, 0, flags=0)
+    writers.write_mrc(folder / "packed.mrc", writers.packed(MOVIE), 101, shape=MOVIE.shape)
+    writers.write_dm(folder / "a.dm3", dm, version=3)
+    writers.write_dm(folder / "a.dm4", dm, version=4)
+    writers.write_velox(folder / "velox.emd", MOVIE.astype(np.uint16), metres=1e-11, seconds=0.1)
+    np.save(folder / "a.npy", MOVIE)
+    np.savez_compressed(folder / "a.npz", movie=MOVIE)
+    with h5py.File(folder / "a.h5", "w") as file:
+        file.create_dataset("movie", data=MOVIE, chunks=(1, 48, 64), compression="gzip")
+    with zarr.storage.ZipStore(folder / "a.zarr.zip", mode="w") as store:
+        zarr.create_array(store, data=MOVIE)
+    frames = [Image.fromarray(frame) for frame in grey]
+    frames[0].save(folder / "a.gif", save_all=True, append_images=frames[1:], duration=20)
+    return sorted(folder.iterdir())
+
+
+def damaged(good, folder, number, rng):
+    """A cut, flipped or renamed copy."""
+    raw = bytearray(good.read_bytes())
+    how = ("cut", "flipped", "renamed")[number % 3]
+    ending = good.suffix
+    if how == "cut":
+        raw = raw[: int(len(raw) * rng.uniform(0.02, 0.98))]
+    elif how == "flipped":
+        for _ in range(rng.integers(1, 9)):
+            raw[rng.integers(0, min(1024, len(raw)))] ^= 1 << rng.integers(0, 8)
+    else:
+        ending = str(rng.choice([".tif", ".mrc", ".npy", ".dm4", ".hspy", ".gif", ".raw", ""]))
+    path = folder / f"{number:03d}-{how}-{good.stem}{ending}"
+    path.write_bytes(raw)
+    return how, path
+
+
+def attempt(path, truth, pipe):
+    """Open and read; say what came out."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        try:
+            found = files.open_movie(path).part()
+            same = found.shape == truth.shape and np.array_equal(found, truth)
+            told = any(path.name in str(w.message) for w in said)
+            answer = "right" if same else "warned" if told else "silently different"
+        except InputError as sentence:
+            answer = "sentence" if "\n" not in str(sentence) else "sentence of many lines"
+        except BaseException as error:
+            answer = f"traceback: {type(error).__name__}: {error}"
+    pipe.send((answer, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
+
+
+def examined(path, truth):
+    """What came of a file, in a process of its own: words, seconds and bytes."""
+    context = multiprocessing.get_context("forkserver")
+    mine, its = context.Pipe(False)
+    process = context.Process(target=attempt, args=(path, truth, its))
+    begin = time.perf_counter()
+    process.start()
+    its.close()
+    answer, memory = "hang", 0
+    try:
+        if mine.poll(SECONDS):
+            answer, memory = mine.recv()
+    except EOFError:
+        answer = "killed"
+    process.kill()
+    process.join()
+    return answer, time.perf_counter() - begin, memory
+
+
+def main():
+    """Damage so many files, and count what came of them."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--count", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=0)
+    chosen = parser.parse_args()
+    loaded = [f"insitu.files.{name}" for name in ("hdf", "mrc", "others", "tif", "kinds")]
+    multiprocessing.set_forkserver_preload([*loaded, "h5py", "rsciio", "zarr", "dask.array"])
+    rng = np.random.default_rng(chosen.seed)
+    counts, bad, slowest, largest = Counter(), [], 0.0, 0
+    with tempfile.TemporaryDirectory() as scratch:
+        good, broken = Path(scratch) / "good", Path(scratch) / "broken"
+        good.mkdir()
+        broken.mkdir()
+        originals = plain_files(good)
+        for path in originals:
+            truth = MOVIE * 20 if path.suffix == ".gif" else MOVIE
+            answer, *_ = examined(path, truth)
+            assert answer == "right", f"{path.name}: {answer}"
+        for number in range(chosen.count):
+            source = originals[(number // 3) % len(originals)]
+            truth = MOVIE * 20 if source.suffix == ".gif" else MOVIE
+            how, path = damaged(source, broken, number, rng)
+            answer, seconds, memory = examined(path, truth)
+            counts[how, answer.split(":")[0]] += 1
+            slowest, largest = max(slowest, seconds), max(largest, memory)
+            if answer not in ("right", "sentence", "warned") or memory > BYTES:
+                bad.append(f"{path.name}: {answer}, {memory / 1e6:.0f} MB")
+            path.unlink()
+    for (how, answer), count in sorted(counts.items()):
+        print(f"{how:10s}{answer:22s}{count:5d}")
+    print(f"slowest {slowest:.1f} s, largest {largest / 1e6:.0f} MB")
+    print("\n".join(bad))
+    worse = [b for b in bad if "silently different" not in b]
+    raise SystemExit(1 if worse else 0)
+
+
+if __name__ == "__main__":
+    main()
