@@ -246,9 +246,8 @@ def test_a_kernel_that_is_killed_is_one_sentence_and_the_next_chapter_runs(
     assert not list(out.rglob(".part-*"))
 
 
-def test_a_full_disk_is_one_sentence_and_the_table_is_printed(
-    small_book, tmp_path, monkeypatch, capsys
-):
+@pytest.mark.usefixtures("small_book")
+def test_a_full_disk_is_one_sentence_and_the_table_is_printed(tmp_path, monkeypatch, capsys):
     calls = []
 
     def full(source, *_, **__):
@@ -264,7 +263,8 @@ def test_a_full_disk_is_one_sentence_and_the_table_is_printed(
     assert "02-broken" in said.out
 
 
-def test_a_stopped_run_prints_what_was_done(small_book, tmp_path, monkeypatch, capsys):
+@pytest.mark.usefixtures("small_book")
+def test_a_stopped_run_prints_what_was_done(tmp_path, monkeypatch, capsys):
     def stop(*_, **__):
         raise KeyboardInterrupt
 

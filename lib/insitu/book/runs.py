@@ -66,7 +66,7 @@ def chapter_values(
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    """Names and what is written behind them, as text: YAML takes 1e-1 for a word and 10:50 for 650."""
+    """Names and what is written behind them, as text: to YAML 1e-1 is a word, and 10:50 is 650."""
     try:
         content = yaml.load(path.read_text("utf-8-sig"), yaml.BaseLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -118,7 +118,8 @@ def run_chapter(path: Path, values: Mapping[str, Any], *, progress: bool = True)
             most = round(max(memory) / 1e6)
             raise InputError(
                 f"its kernel was killed, as where memory runs out, after {most} MB were held "
-                f"({str(error).splitlines()[0][:80]}); free some memory, or take smaller values{kept}"
+                f"({str(error).splitlines()[0][:80]}); free some memory, or take smaller "
+                f"values{kept}"
             ) from None
         executed = nbformat.read(working, as_version=4)
     executed.metadata["insitu_run"] = run

@@ -85,7 +85,8 @@ def read(path: Path) -> list[Stored]:
         file.seek(_HEADER)
         fei = file.read(_FEI) if int(header["nsymbt"]) == _FEI else b""
     size, angles = _of_fei(fei, order, nz) if fei and stamp != _IMOD else (None, None)
-    size = size or (_cell(header, "y"), _cell(header, "x"))
+    halved = 2 if packed and mode == 0 else 1
+    size = size or (_cell(header, "y"), _cell(header, "x") / halved)
     good = all(np.isfinite(s) and s > 0 for s in size)
     notes = longer(path, expected, ny * row * kind.itemsize)
     return [Stored(data, axes, pixel_size=size if good else None, angles=angles, notes=notes)]
