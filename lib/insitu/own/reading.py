@@ -37,7 +37,7 @@ def seen(movie: Movie, part: NDArray[Any], frames: str = "") -> Seen:
         If no frame is left.
     """
     text = [f"{movie.path.name}: {note}." for note in movie.notes]
-    blank = noise.blank_frames(part)
+    blank = noise.blank_frames(part) if np.isfinite(part).all() else np.zeros(0, int)
     kept = np.ones(len(part), bool)
     if not len(blank):
         return Seen(kept, text)
