@@ -158,6 +158,23 @@ def test_time_without_a_unit_and_pixels_without_names(tmp_path):
     np.testing.assert_array_equal(files.open_movie(tmp_path / "a.hspy").part(), LONG)
 
 
+@pytest.mark.parametrize("at", [0, 2])
+@pytest.mark.parametrize("ending", ["hspy", "emd"])
+def test_angles_of_a_tilt_axis(tmp_path, at, ending):
+    made = hs.signals.BaseSignal(np.moveaxis(MOVIE, 0, at))
+    axis = made.axes_manager._axes[at]
+    axis.name, axis.units, axis.scale, axis.offset = "tilt", "degrees", 10.0, -60.0
+    made.save(tmp_path / f"a.{ending}")
+    movie = files.open_movie(tmp_path / f"a.{ending}")
+    np.testing.assert_array_equal(movie.part(), MOVIE)
+    np.testing.assert_allclose(movie.angles, np.arange(-60, 60, 10))
+
+
+def test_time_is_found_in_the_axes_of_a_tif(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.moveaxis(LONG, 0, 2), metadata={"axes": "YXT"})
+    np.testing.assert_array_equal(files.open_movie(tmp_path / "a.tif").part(), LONG)
+
+
 def pieces(*arrays):
     def write(path):
         for array in arrays:

@@ -54,6 +54,7 @@ class Axis:
     name: str = ""
     units: str = ""
     scale: float | None = None  # from one sample to the next, in its units
+    offset: float = 0.0  # of the first sample
 
 
 @dataclass(frozen=True)
@@ -183,6 +184,8 @@ def frames_of(stored: Stored) -> Frames:
     first = axes[0] if len(axes) == 3 else Axis()
     frame_time = stored.frame_time or in_units(first.scale, first.units, SECONDS)
     angles = stored.angles
+    if angles is None and first.scale and plain(first.units) in _DEGREES:
+        angles = np.asarray(first.offset + first.scale * np.arange(len(data)), np.float64)
     if angles is not None and len(angles) != len(data):
         angles = None
     return Frames(data, size, frame_time, angles, (*stored.notes, *notes))

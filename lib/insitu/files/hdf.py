@@ -85,7 +85,7 @@ def _hyperspy(root: Any) -> list[Stored]:
             continue
         data = group["data"]
         axes = [_hyperspy_axis(group, n, data.ndim) for n in range(data.ndim)]
-        found.append(Stored(data, axes, title, angles=_tilts(group, axes, data.shape)))
+        found.append(Stored(data, axes, title, angles=_tilts(group)))
     if not found:
         raise InputError("it holds no signal")
     return found
@@ -107,19 +107,14 @@ def _hyperspy_axis(group: Any, number: int, count: int) -> Axis:
         str(about.get("name") or ""),
         units if isinstance(units, str) else "",
         None if scale is None else float(scale),
+        float(about.get("offset") or 0.0),
     )
 
 
-def _tilts(group: Any, axes: list[Axis], shape: tuple[int, ...]) -> NDArray[np.float64] | None:
-    """Tilt angles of a HyperSpy file: a signal of their own, or its first axis."""
+def _tilts(group: Any) -> NDArray[np.float64] | None:
+    """Tilt angles that a HyperSpy file keeps as a signal of their own."""
     kept = "metadata/Tomography/_sig_tilts/data"
-    if kept in group:
-        return np.asarray(group[kept], float).ravel()
-    units = axes[0].units.lower() if axes else ""
-    if len(shape) == 3 and units in ("degrees", "degree", "deg", "\u00b0") and axes[0].scale:
-        offset = float(group["axis-0"].attrs.get("offset", 0.0)) if "axis-0" in group else 0.0
-        return np.asarray(offset + axes[0].scale * np.arange(shape[0]), np.float64)
-    return None
+    return np.asarray(group[kept], np.float64).ravel() if kept in group else None
 
 
 def _text(value: Any) -> Any:

@@ -55,6 +55,7 @@ def _stored(signal: dict[str, Any]) -> Stored:
             "" if axis.get("name") is None else str(axis["name"]),
             "" if axis.get("units") is None else str(axis["units"]),
             axis.get("scale"),
+            float(axis.get("offset") or 0.0),
         )
         for axis in signal["axes"]
     ]
