@@ -249,6 +249,16 @@ def test_what_to_export_instead(tmp_path, name, content, words):
         files.open_movie(tmp_path / name)
 
 
+@pytest.mark.filterwarnings("error")
+def test_blocks_that_are_not_there_are_counted(tmp_path):
+    zarr.create_array(tmp_path / "a.zarr", data=MOVIE + 1, chunks=(1, 48, 64))
+    assert files.open_movie(tmp_path / "a.zarr").notes == ()
+    for n in (3, 8):
+        (tmp_path / "a.zarr" / "c" / str(n) / "0" / "0").unlink()
+    with pytest.warns(UserWarning, match="2 of 12 blocks are not on the disk and read as 0"):
+        files.open_movie(tmp_path / "a.zarr")
+
+
 def test_opening_takes_no_memory(tmp_path):
     """A movie of 4 GB, most of which is not on the disk, is opened and a part of it read."""
     path = tmp_path / "large.mrc"

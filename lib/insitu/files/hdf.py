@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from insitu import InputError
 from insitu.files.axes import ANGSTROM, Axis, Stored, in_units
 
+_COUNTED = 100_000  # blocks of a zarr array, up to which those on the disk are counted
+
 
 def read_hdf5(path: Path) -> list[Stored]:
     """Read an HDF5 file, by what is in it.
@@ -85,7 +87,7 @@ def _hyperspy(root: Any) -> list[Stored]:
             continue
         data = group["data"]
         axes = [_hyperspy_axis(group, n, data.ndim) for n in range(data.ndim)]
-        found.append(Stored(data, axes, title, angles=_tilts(group)))
+        found.append(Stored(data, axes, title, angles=_tilts(group), notes=_absent(data)))
     if not found:
         raise InputError("it holds no signal")
     return found
@@ -121,6 +123,17 @@ def _text(value: Any) -> Any:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
+def _absent(array: Any) -> tuple[str, ...]:
+    """What is to be said of blocks of a zarr array that are not on the disk."""
+    count = getattr(array, "nchunks", 0)  # of zarr alone
+    if not 0 < count <= _COUNTED:
+        return ()
+    absent = count - array.nchunks_initialized
+    if absent <= 0:
+        return ()
+    return (f"{absent} of {count} blocks are not on the disk and read as {array.fill_value}",)
+
+
 def _multiscale(group: Any, scales: Mapping[str, Any]) -> Stored:
     """The finest level of an OME-Zarr, with its axes."""
     level = scales["datasets"][0]
@@ -135,7 +148,7 @@ def _multiscale(group: Any, scales: Mapping[str, Any]) -> Stored:
         Axis(a, "", s) if isinstance(a, str) else Axis(a.get("name", ""), a.get("unit", ""), s)
         for a, s in zip(told, steps, strict=True)
     ]
-    return Stored(array, axes, level["path"])
+    return Stored(array, axes, level["path"], notes=_absent(array))
 
 
 def _largest(path: Path, root: Any) -> list[Stored]:
@@ -171,7 +184,8 @@ def _alone(array: Any, around: Mapping[str, Any]) -> Stored:
     if size is None and (unit := about.get("units") or about.get("unit")):
         size = in_units(_number(about.get("pixel_size")), unit, ANGSTROM)
     time = _number(about.get("frame_time_s"))
-    return Stored(array, axes, str(array.name), (size, size) if size else None, time)
+    sizes = (size, size) if size else None
+    return Stored(array, axes, str(array.name), sizes, time, notes=_absent(array))
 
 
 def _number(value: Any) -> float | None:
