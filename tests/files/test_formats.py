@@ -177,6 +177,12 @@ def test_a_tvips_recording(tmp_path):
     assert movie.frame_time == pytest.approx(TIME)
 
 
+def test_a_recording_of_a_merlin_camera(tmp_path):
+    frames = np.random.default_rng(0).poisson(0.8, (6, 256, 256)).astype(np.uint8)
+    writers.write_mib(tmp_path / "a.mib", frames)
+    np.testing.assert_array_equal(files.open_movie(tmp_path / "a.mib").part(), frames)
+
+
 def test_raw_electrons_of_an_eer_are_summed_as_asked(tmp_path):
     electrons = np.random.default_rng(0).random((12, 48, 64)) < 0.05
     writers.write_eer(tmp_path / "a.eer", electrons)
@@ -198,6 +204,7 @@ def test_frames_of_a_detector_are_joined(tmp_path):
     np.testing.assert_array_equal(files.open_movie(tmp_path / "x_master.h5").part(), LONG)
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_a_gif_tells_its_frames_and_their_time(tmp_path):
     frames = [Image.fromarray(frame * 20) for frame in MOVIE]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:], duration=40)

@@ -181,3 +181,15 @@ def _electrons(frame):
         last = int(place)
     raw = np.packbits(bits, bitorder="little").tobytes()
     return raw + b"\0" * (-len(raw) % 8)
+
+
+def write_mib(path, frames):
+    """As a Merlin camera writes it: a head of text and rows from the bottom, a frame at a time."""
+    out = bytearray()
+    for number, frame in enumerate(frames):
+        rows, columns = frame.shape
+        head = ["MQ1", f"{number + 1:06d}", "00384", "01", f"{columns:04d}", f"{rows:04d}", "U08"]
+        head += ["   1x1", "01", "2020-05-18 16:51:49.971626", "0.000555", *["0"] * 60, "MQ1A"]
+        head += ["2020-05-18T14:51:49.971626178Z", "555000ns", "6", "0"]
+        out += ",".join(head).encode().ljust(384) + frame[::-1].tobytes()
+    path.write_bytes(out)
