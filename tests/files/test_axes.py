@@ -112,6 +112,11 @@ def test_grey_values_that_were_saved_as_colours_are_read(tmp_path, name):
     np.testing.assert_array_equal(movie.part(), MOVIE[:count])
 
 
+def test_an_image_of_one_channel_is_an_image(tmp_path):
+    np.save(tmp_path / "a.npy", MOVIE[0][..., None])
+    np.testing.assert_array_equal(files.open_movie(tmp_path / "a.npy").part(), MOVIE[:1])
+
+
 def test_a_colour_in_a_later_frame_is_found(tmp_path):
     late = GREY.copy()
     late[7, 3, 3, 0] += 1
@@ -208,7 +213,7 @@ def test_pieces_that_fit_are_joined_and_others_named(tmp_path, write, left):
         assert movie.notes == ()
 
 
-@pytest.mark.parametrize("shape", [(32, 32), (48, 64)])
+@pytest.mark.parametrize("shape", [(32, 32), (48, 64), (512, 600)])
 @pytest.mark.parametrize("version", [3, 4])
 def test_a_survey_image_is_left_out(tmp_path, shape, version):
     survey = {"data": np.ones(shape, np.uint8), "units": ("nm", "nm"), "name": "survey"}

@@ -105,8 +105,10 @@ def test_other_endings(tmp_path, ending):
 def test_pixels_by_the_cell(tmp_path):
     writers.write_mrc(tmp_path / "a.mrc", MOVIE.astype("i2"), 1, pixel_size=(-0.12, -0.12))
     assert files.open_movie(tmp_path / "a.mrc").pixel_size == pytest.approx(0.12)
-    writers.write_mrc(tmp_path / "a.mrc", MOVIE.astype("i2"), 1, pixel_size=(0.0, 0.0))
-    assert files.open_movie(tmp_path / "a.mrc").pixel_size is None
+    for unknown in (0.0, 1.0):
+        size = (unknown, unknown)
+        writers.write_mrc(tmp_path / "a.mrc", MOVIE.astype("i2"), 1, pixel_size=size)
+        assert files.open_movie(tmp_path / "a.mrc").pixel_size is None
     writers.write_mrc(tmp_path / "a.mrc", MOVIE.astype("i2"), 1, pixel_size=(0.12, 0.3))
     with pytest.warns(UserWarning, match="not square"):
         assert files.open_movie(tmp_path / "a.mrc").pixel_size is None

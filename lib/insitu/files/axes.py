@@ -154,6 +154,8 @@ def frames_of(stored: Stored) -> Frames:
     data, axes = _lazy(stored.data), [*stored.axes]
     axes += [Axis()] * (data.ndim - len(axes))
     roles = [_role(axis) for axis in axes]
+    if not any(roles) and data.ndim == 3 and data.shape[2] == 1 and min(data.shape[:2]) >= 16:
+        data, axes, roles = data[..., 0], axes[:2], roles[:2]  # an image of one channel
     if not any(roles) and _looks_coloured(data):
         roles[-1] = "colour"
     roles = [  # frames that were written as colours of one picture

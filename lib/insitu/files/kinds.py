@@ -33,6 +33,7 @@ _MAGIC = (  # first bytes, the reader, and endings that go with them
     (b"MQ1,", "QuantumDetector", (".mib",)),
     (b"PK\x03\x04", "zip", (".zip", ".npz", ".zspy", ".zarr", ".prz")),
 )
+_SMALLEST = 8  # pixels across a frame; other arrays are tables
 _BY_ENDING = {
     **dict.fromkeys((".tif", ".tiff", ".eer"), "tif"),
     **dict.fromkeys((".npy", ".npz"), "numpy"),
@@ -122,8 +123,8 @@ def together(stored: list[Stored], *, join: bool) -> Frames:
     """Frames of the pieces that belong together; what is left out is named.
 
     Pieces belong together if they have frames of one size and one type. Of several such families
-    that with the most pixels is taken; if they are not pieces of one file but several recordings
-    (`join` is false), the longest one.
+    that with the most frames is taken, then that with the largest; if they are not pieces of one
+    movie but several recordings (`join` is false), the longest one.
 
     Raises
     ------
@@ -141,14 +142,14 @@ def together(stored: list[Stored], *, join: bool) -> Frames:
             reasons.append(reason)
     if not good:
         raise reasons[0]
-    pixels: Counter[tuple[object, ...]] = Counter()
+    counts: Counter[tuple[object, ...]] = Counter()
     for _, frames in good:
-        pixels[_family(frames)] += int(frames.data.size)
-    best = pixels.most_common(1)[0][0]
+        counts[_family(frames)] += len(frames.data) * (min(frames.data.shape[1:]) >= _SMALLEST)
+    of_one = {_family(f): f.data.shape[1] * f.data.shape[2] for _, f in good}
+    best = max(counts, key=lambda key: (counts[key], of_one[key]))
     family = [(s, f) for s, f in good if _family(f) == best]
-    if not join or len({f.data.ndim for _, f in family}) > 1:
-        longest = max(family, key=lambda pair: len(pair[1].data))
-        family = [longest]
+    if not join:
+        family = [max(family, key=lambda pair: len(pair[1].data))]
     taken = [f for _, f in family]
     left = [_in_words(s, f) for s, f in good if all(f is not t for t in taken)]
     left += [str(reason) for reason in reasons]

@@ -16,7 +16,7 @@ from insitu.checks import box, span
 _MOST_VALUES = 64_000_000
 _FINEST = 0.03  # A; finer pixels are a size given in nm
 _COARSEST = 1e5  # A; coarser ones are the resolution of a print
-_NEAR_TEN = (8.0, 12.5)  # a ratio of two sizes that is nm for angstrom
+_NEAR_TEN = (9.0, 11.1)  # a ratio of two sizes that is nm for angstrom
 
 
 @dataclass(frozen=True)

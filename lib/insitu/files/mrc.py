@@ -87,7 +87,8 @@ def read(path: Path) -> list[Stored]:
     size, angles = _of_fei(fei, order, nz) if fei and stamp != _IMOD else (None, None)
     halved = 2 if packed and mode == 0 else 1
     size = size or (_cell(header, "y"), _cell(header, "x") / halved)
-    good = all(np.isfinite(s) and s > 0 for s in size)
+    # 1 A is what programs write that know of no size: a cell of as many angstrom as pixels
+    good = all(np.isfinite(s) and s > 0 for s in size) and size != (1.0, 1.0)
     notes = longer(path, expected, ny * row * kind.itemsize)
     return [Stored(data, axes, pixel_size=size if good else None, angles=angles, notes=notes)]
 
