@@ -136,5 +136,6 @@ def libertem(path: Path) -> list[Stored]:
             "libertem, or export the movie as .mrc, .dm4 or .tif in the camera's own program"
         ) from None
     with Context.make_with("inline") as context:
-        data, _ = make_dask_array(context.load("auto", path=str(path)))
+        recording = context.load("auto", path=str(path))
+        data, _ = make_dask_array(recording, dtype=recording.dtype)
     return [Stored(data.reshape(-1, *data.shape[-2:]), [Axis("time"), Axis("y"), Axis("x")])]
