@@ -10,6 +10,7 @@ The packages are the parts of the book in the order in which data flow:
 - `insitu.measure`: from movies to places of columns and what they do
 - `insitu.measure`: from intensities to columns, names and events
 - `insitu.tomography`: from tilt series to volumes
+- `insitu.files`: movies, images and tilt series of every format, and results that are whole
 - `insitu.own`: all of this for a file of your own
 - `insitu.book`: the pages themselves
 

@@ -116,9 +116,39 @@ def test_values_come_from_preset_file_and_command_line(small_book, tmp_path):
     assert runs.chapter_values(path, "smoke", [str(tmp_path / "v.yml")]) == {"size": 3}
     given = (("size", "4"),)
     assert runs.chapter_values(path, "smoke", [str(tmp_path / "v.yml")], given) == {"size": 4}
+    (tmp_path / "v.yml").write_text("\ufeffsize: '4'\n", "utf-8")  # by a Windows editor
+    assert runs.chapter_values(path, "smoke", [str(tmp_path / "v.yml")]) == {"size": 4}
+    (tmp_path / "v.yml").write_text("size: [3]\n")
+    with pytest.raises(InputError, match=r"size: expected int, got \['3'\]"):
+        runs.chapter_values(path, None, [str(tmp_path / "v.yml")])
     (tmp_path / "v.yml").write_text("- 3\n")
     with pytest.raises(InputError, match="expected lines of"):
         runs.chapter_values(path, None, [str(tmp_path / "v.yml")])
+
+
+@pytest.mark.parametrize(
+    ("declared", "written", "value"),
+    [
+        ("a: float = 1.0  # of it; 0 to 9", "1e-1", 0.1),
+        ("a: float = 1.0  # of it; 0 to 9", "5", 5.0),
+        ("a: float = 1.0  # of it; 0 to 9", ".5e+0", 0.5),
+        ('a: str = ""  # frames', "10:50", "10:50"),
+        ('a: str = ""  # frames', "0:20,0:100", "0:20,0:100"),
+        ('a: str = ""  # a date', "2024-01-01", "2024-01-01"),
+        ('a: str = "z"  # axis; one of z, no', "no", "no"),
+        ("a: bool = False  # whether", "yes", True),
+        ("a: bool = True  # whether", "False", False),
+        ("a: int = 5  # of it; 1 to 9000", "1_000", 1000),
+    ],
+)
+def test_a_file_says_what_is_written_in_it(small_book, tmp_path, declared, written, value):
+    """YAML alone takes 1e-1 for a word, 10:50 for 650 and no for false."""
+    page = small_book / "01-good.ipynb"
+    notebook = nbformat.read(page, as_version=4)
+    notebook.cells[1].source = declared
+    nbformat.write(notebook, page)
+    (tmp_path / "v.yml").write_text(f"a: {written}\n")
+    assert runs.chapter_values(page, None, [str(tmp_path / "v.yml")]) == {"a": value}
 
 
 def test_one_file_serves_every_chapter(small_book, tmp_path):
@@ -192,6 +222,89 @@ def test_two_runs_do_not_write_into_one_folder(small_book, tmp_path):
     results = files.ResultsFolder(out)
     results.lock()  # since the other one has ended
     results.unlock()
+
+
+@pytest.mark.slow
+def test_a_kernel_that_is_killed_is_one_sentence_and_the_next_chapter_runs(
+    small_book, tmp_path, capsys
+):
+    page = small_book / "01-good.ipynb"
+    killed = "import os, signal\\nos.kill(os.getpid(), signal.SIGKILL)"
+    page.write_text(page.read_text().replace('"x = size"', f'"{killed}"'))
+    out = tmp_path / "out"
+    (out / "01-good").mkdir(parents=True)
+    (out / "01-good" / ".part-movie.npy").write_text("half of it")
+    assert call("run", "all", "-p", f"output_dir={out}") == 1
+    said = capsys.readouterr()
+    assert "01-good: its kernel was killed, as where memory runs out" in said.err
+    assert "02-broken: failed with RuntimeError: a bug" in said.err
+    assert [line.split()[0] for line in said.out.splitlines()] == [
+        "chapter",
+        "01-good",
+        "02-broken",
+    ]
+    assert not list(out.rglob(".part-*"))
+
+
+@pytest.mark.usefixtures("small_book")
+def test_a_full_disk_is_one_sentence_and_the_table_is_printed(tmp_path, monkeypatch, capsys):
+    calls = []
+
+    def full(source, *_, **__):
+        calls.append(source.name)
+        raise OSError(28, "No space left on device", "a.ipynb")
+
+    monkeypatch.setattr(papermill, "execute_notebook", full)
+    assert call("run", "all", "-p", f"output_dir={tmp_path / 'out'}") == 1
+    said = capsys.readouterr()
+    assert calls == ["01-good.ipynb", "02-broken.ipynb"]
+    assert said.err.count("No space left on device: a.ipynb); free some space") == 2
+    assert "Traceback" not in said.err
+    assert "02-broken" in said.out
+
+
+@pytest.mark.usefixtures("small_book")
+def test_a_stopped_run_prints_what_was_done(tmp_path, monkeypatch, capsys):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(papermill, "execute_notebook", stop)
+    assert call("run", "all", "-p", f"output_dir={tmp_path / 'out'}") == 130
+    said = capsys.readouterr()
+    assert "insitu: stopped" in said.err
+    assert said.out.splitlines()[1].split()[0::3] == ["01-good", "-"]
+    assert "02-broken" not in said.out
+
+
+def test_a_missing_record_is_one_sentence(small_book, tmp_path, monkeypatch):
+    monkeypatch.setattr(papermill, "execute_notebook", lambda a, b, **_: shutil.copy(a, b))
+    with pytest.raises(InputError, match=r"the record run\.json in .* is missing or broken"):
+        runs.run_chapter(small_book / "01-good.ipynb", {"output_dir": str(tmp_path / "out")})
+
+
+def test_a_folder_that_cannot_be_written_into_is_refused_first(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(InputError, match="cannot be written into"):
+        files.ResultsFolder(tmp_path / "file" / "out").lock()
+
+    def full(**_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.results.tempfile, "TemporaryFile", full)
+    with pytest.raises(InputError, match=r"cannot be written into \(No space left on device\)"):
+        files.ResultsFolder(tmp_path / "out").lock()
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_a_killed_run_left_half_written_goes(tmp_path):
+    (tmp_path / "mrc").mkdir()
+    for name in (".part-denoised.tif", "mrc/.part-volume.mrc"):
+        (tmp_path / name).write_text("half")
+    (tmp_path / ".part-volumes.zarr").mkdir()
+    results = files.ResultsFolder(tmp_path)
+    results.lock()
+    results.unlock()
+    assert [p.name for p in tmp_path.rglob("*")] == ["mrc"]
 
 
 def test_results_of_another_run_are_not_taken_for_ones_own(small_book, tmp_path, monkeypatch):

@@ -86,6 +86,32 @@ def test_a_part_of_it(path, tmp_path, counts):
     assert "8 frames have 5 on both sides, 12 are needed" in report
 
 
+def test_a_blank_frame_is_named_and_nothing_is_learned_of_it(tmp_path, counts):
+    shut = counts.copy()
+    shut[9] = 0
+    np.save(tmp_path / "shut.npy", shut)
+    numbers = denoise(tmp_path / "shut.npy", tmp_path / "out", frames="2:24")
+    assert numbers["frames"] == 21
+    written = tifffile.imread(tmp_path / "out" / "denoised.tif")
+    assert written.shape == shut[2:].shape
+    assert not written[7].any()
+    np.save(tmp_path / "open.npy", np.delete(shut[2:], 7, axis=0))
+    assert denoise(tmp_path / "open.npy", tmp_path / "other") == numbers
+    open_only = tifffile.imread(tmp_path / "other" / "denoised.tif")
+    np.testing.assert_array_equal(np.delete(written, 7, axis=0), open_only)
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert "Frame 9 (the first is 0) is blank, as behind a closed shutter" in report
+
+
+def test_frames_are_summed_as_asked_and_what_was_left_is_told(tmp_path, counts):
+    np.save(tmp_path / "fine.npy", counts[:23])
+    with pytest.warns(UserWarning, match="the last 1 frames do not fill a sum"):
+        numbers = denoise(tmp_path / "fine.npy", tmp_path / "out", sum_frames=2)
+    assert numbers["frames"] == 11
+    assert numbers["mean_electrons"] == pytest.approx(2 * counts[:22].mean())
+    assert "do not fill a sum" in (tmp_path / "out" / "report.html").read_text()
+
+
 @pytest.mark.parametrize("shape", [(6, 48, 50), (3, 30, 34), (30, 34)])
 def test_with_simulation_also_an_image(tmp_path, shape):
     counts = np.random.default_rng(0).poisson(2.0, shape).astype(np.uint8)
@@ -169,6 +195,8 @@ def test_another_movie_is_learned_anew(path, tmp_path, counts):
         (np.full((4, 40, 40), np.nan), {"with_simulation": True}, "NaN"),
         (np.arange(6400).reshape(4, 40, 40) - 1, {"with_simulation": True}, "never negative"),
         (np.ones((4, 40, 40)), {"pixel_size": 0.0}, "movie_pixel_size: bad.npy does not tell"),
+        (np.ones((4, 40, 40)), {"pixel_size": 0.012}, "finer than .*in nm, give 0.12"),
+        (np.ones((4, 40, 40)), {"sum_frames": 5}, "sum_frames: got 5, allowed is 0 to 4"),
         (np.ones((4, 40, 40)), {"pixel_size": -1.0}, "movie_pixel_size: got -1, allowed"),
         (np.ones((4, 40, 40)), {"frames": "3:2"}, "movie_frames"),
         (np.ones((4, 40, 40)), {"crop": "0:99,0:40"}, "movie_crop"),

@@ -55,6 +55,18 @@ def test_the_card_is_written_as_it_is_returned(pair, tmp_path):
     assert not (tmp_path / "out" / "columns.csv").exists()
 
 
+def test_a_blank_frame_turns_no_verdict(pair, tmp_path):
+    folder, _ = pair
+    counts, shown = (tifffile.imread(folder / f"{n}.tif") for n in ("counts", "denoised"))
+    for name, array in (("counts", counts), ("denoised", shown)):
+        np.save(tmp_path / f"{name}.npy", np.insert(array, 5, 0, axis=0))
+    blank = [tmp_path / "counts.npy", tmp_path / "denoised.npy", tmp_path / "blank"]
+    lines = own.judge(*blank, pixel_size=0.25, progress=False)
+    assert lines == judge(folder, tmp_path / "good", pixel_size=0.25)
+    report = (tmp_path / "blank" / "report.html").read_text()
+    assert "Frame 5 (the first is 0) is blank" in report
+
+
 def test_columns_are_judged_one_by_one_and_the_card_by_region(still, tmp_path):
     """One is forged, one left out; a part keeps the places of the whole frame."""
     forged, left_out = (28.0, 94.0), still.places[14]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -19,6 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the command."""
     # threads that wait give their core away: two programs on two cores else take ten times as long
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    warnings.showwarning = _say  # type: ignore[assignment]
     words = split_values(sys.argv[1:] if arguments is None else arguments)
     try:
         raise SystemExit(group.main(words, prog_name="insitu", standalone_mode=False) or 0)
@@ -31,6 +33,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("insitu: stopped; the same command goes on or begins again", err=True)
         raise SystemExit(130) from None
+
+
+def _say(message: Warning | str, *_: Any) -> None:
+    """A warning, as one line."""
+    click.echo(f"insitu: {message}", err=True)
 
 
 def split_values(arguments: Sequence[str]) -> list[str]:
@@ -62,6 +69,7 @@ _MOVIE = [
     click.Option(["--frame-time"], default=0.0, metavar="SECONDS", help="If the file tells none."),
     click.Option(["--frames"], default="", metavar="FIRST:LAST", help="Part in time."),
     click.Option(["--crop"], default="", metavar="Y0:Y1,X0:X1", help="Part in pixels."),
+    click.Option(["--sum-frames"], default=0, metavar="N", help="Sum each N; .eer needs it."),
 ]
 _RUN = [
     click.Option(["--output"], metavar="DIR", help="Of results; _results/COMMAND by default."),
@@ -136,7 +144,8 @@ def run(
 
     paths = contents.find_chapters(chapters)
     jobs = [(path, runs.chapter_values(path, preset, files, given)) for path in paths]
-    rows, failed = [], False
+    rows: list[tuple[str, float, dict[str, Any], str]] = []
+    failed = False
     for path, values in jobs:
         if len(jobs) > 1 and values.get("output_dir"):
             values["output_dir"] = str(Path(values["output_dir"]) / path.stem)
@@ -146,14 +155,23 @@ def run(
         except InputError as error:
             record, note, failed = {}, str(error), True
             click.echo(f"{path.stem}: {error}", err=True)
+        except KeyboardInterrupt:
+            rows.append((path.stem, time.perf_counter() - begin, {}, "stopped"))
+            _table(rows)
+            raise
         rows.append((path.stem, time.perf_counter() - begin, record, note))
+    _table(rows)
+    if failed:
+        raise SystemExit(1)
+
+
+def _table(rows: Sequence[tuple[str, float, dict[str, Any], str]]) -> None:
+    """What each chapter took."""
     click.echo(f"{'chapter':28s} {'seconds':>8s} {'peak MB':>8s}  {'device':20s} result")
     for name, seconds, record, note in rows:
         memory, device = record.get("peak_tree_mb", "-"), record.get("device", "-")
         result = record.get("notebook", note)
         click.echo(f"{name:28s} {seconds:8.1f} {memory!s:>8s}  {device:20s} {result}")
-    if failed:
-        raise SystemExit(1)
 
 
 @group.command()

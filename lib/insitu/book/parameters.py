@@ -20,6 +20,7 @@ from typing import Any
 
 from insitu import InputError
 
+_YES_NO = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _TYPES: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
 # papermill.inspect_notebook reads the same, but passes over a line that it cannot read
 _NUMBER = r"([-+]?[\d.]+(?:e[-+]?\d+)?)"
@@ -67,11 +68,21 @@ class Parameter:
             raise InputError(f"{self.name}: got {value!r}; allowed: {self.allowed}")
         return value
 
+    def read(self, written: Any) -> Any:
+        """Return the checked value of what a file has behind the name.
+
+        Raises
+        ------
+        InputError
+            If it is a list or a table, or as for `check`.
+        """
+        return self.parse(written) if isinstance(written, str) else self.check(written)
+
     def parse(self, text: str) -> Any:
-        """Return the checked value of a text from the command line."""
+        """Return the checked value of a text from the command line, or from a file."""
         value: Any = text
         if self.type == "bool":
-            value = {"true": True, "false": False}.get(text.lower(), text)
+            value = _YES_NO.get(text.lower(), text)
         else:
             with suppress(ValueError):
                 value = _TYPES[self.type](text)

@@ -19,6 +19,7 @@ import nbformat
 import papermill
 import psutil
 import yaml
+from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from insitu import InputError
@@ -50,7 +51,7 @@ def chapter_values(
         if not source.is_file():
             known = ", ".join(sorted(p.stem for p in source.parent.glob("*.yml")))
             raise InputError(f"no preset {preset!r}; known are {known}")
-        values |= _read_yaml(source).get(path.stem, {})
+        values |= _read_yaml(source).get(path.stem) or {}
     parameters.check_names(values | dict(given), declared)
     for file in files:
         content = _read_yaml(Path(file))
@@ -60,13 +61,14 @@ def chapter_values(
                 anywhere |= parameters.declared_in(chapter.path)
         parameters.check_names(content, anywhere)
         values |= {key: value for key, value in content.items() if key in declared}
-    checked = {key: declared[key].check(value) for key, value in values.items()}
+    checked = {key: declared[key].read(value) for key, value in values.items()}
     return checked | {key: declared[key].parse(text) for key, text in given}
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
+    """Names and what is written behind them, as text: to YAML 1e-1 is a word, and 10:50 is 650."""
     try:
-        content = yaml.safe_load(path.read_text("utf-8"))
+        content = yaml.load(path.read_text("utf-8-sig"), yaml.BaseLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"{path} cannot be read as YAML: {str(error).splitlines()[0]}") from None
     if not isinstance(content, dict):
@@ -93,8 +95,8 @@ def run_chapter(path: Path, values: Mapping[str, Any], *, progress: bool = True)
         raise InputError(f"output_dir: {folder} holds the sources of the book; choose another")
     results = ResultsFolder(folder)
     run = os.environ["INSITU_RUN"] = uuid.uuid4().hex  # by which the record is known
-    with tempfile.TemporaryDirectory() as scratch, tree_memory() as memory:
-        working = Path(scratch) / path.name
+    with _scratch() as scratch, tree_memory() as memory:
+        working = scratch / path.name
         try:
             papermill.execute_notebook(
                 path,
@@ -107,19 +109,24 @@ def run_chapter(path: Path, values: Mapping[str, Any], *, progress: bool = True)
         except PapermillExecutionError as error:
             if error.ename in _SENTENCES:
                 raise InputError(error.evalue) from None
-            broken = results.write(
-                f"{path.stem}.failed.ipynb", lambda file: shutil.copyfile(working, file)
-            )
+            kept = _kept(results, f"{path.stem}.failed.ipynb", working)
             raise InputError(
-                f"failed with {error.ename}: {error.evalue} (cell {error.exec_count}); the "
-                f"notebook up to there is {broken}"
+                f"failed with {error.ename}: {error.evalue} (cell {error.exec_count}){kept}"
+            ) from None
+        except (DeadKernelError, RuntimeError) as error:
+            kept = _kept(results, f"{path.stem}.failed.ipynb", working)
+            most = round(max(memory) / 1e6)
+            raise InputError(
+                f"its kernel was killed, as where memory runs out, after {most} MB were held "
+                f"({str(error).splitlines()[0][:80]}); free some memory, or take smaller "
+                f"values{kept}"
             ) from None
         executed = nbformat.read(working, as_version=4)
     executed.metadata["insitu_run"] = run
     results.lock()
     try:
-        record: dict[str, Any] = json.loads((folder / "run.json").read_text("utf-8"))
-        if record["run"] != run:
+        record = _record(folder)
+        if record.get("run") != run:
             raise InputError(
                 f"output_dir: another run has written into {folder} meanwhile; choose another "
                 f"folder"
@@ -130,6 +137,53 @@ def run_chapter(path: Path, values: Mapping[str, Any], *, progress: bool = True)
     finally:
         results.unlock()
     return record | {"notebook": str(notebook)}
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """A folder for the notebook while it runs.
+
+    Raises
+    ------
+    InputError
+        If the disk is full, or nothing can be written.
+    """
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            yield Path(scratch)
+    except OSError as error:
+        raise InputError(
+            f"a file could not be written or read ({error.strerror or error}: "
+            f"{error.filename or tempfile.gettempdir()}); free some space or choose another folder"
+        ) from None
+
+
+def _kept(results: ResultsFolder, name: str, working: Path) -> str:
+    """Keep the notebook of a run that failed, if that can be done; where it is, in words."""
+    if not working.is_file():
+        return ""
+    try:
+        results.lock()
+    except InputError:  # another run's folder by now
+        return ""
+    try:
+        broken = results.write(name, lambda file: shutil.copyfile(working, file))
+    except InputError as reason:
+        return f"; {reason}"
+    finally:
+        results.unlock()
+    return f"; the notebook up to there is {broken}"
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    """What a run wrote at its end."""
+    try:
+        record: dict[str, Any] = json.loads((folder / "run.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        raise InputError(
+            f"output_dir: the record run.json in {folder} is missing or broken; run it again"
+        ) from None
+    return record
 
 
 def refresh_page(path: Path) -> list[str]:

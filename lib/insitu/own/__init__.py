@@ -3,6 +3,7 @@
 - `denoising`: `denoise`, a movie by a network that learns from it alone, or by one that ships
 - `judging`: `judge`, a denoised movie by its raw counts
 - `reconstructing`: `reconstruct`, the volume at every tilt of a series
+- `reading`: which frames of a movie the beam reached, and what else is odd of a file
 - `places`: columns and atoms of a judged movie, place by place: tables, maps, words
 - `reports`: what each writes: `results.json`, numbers by name, and `report.html`, one file that
   opens offline

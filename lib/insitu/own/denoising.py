@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from insitu import InputError, checks
 from insitu.files import ResultsFolder, open_movie, remove
+from insitu.own.reading import seen, spread
 from insitu.own.reports import write_report
 
 if TYPE_CHECKING:  # torch is loaded for those who denoise alone
@@ -39,6 +40,7 @@ def denoise(
     frame_time: float = 0.0,
     frames: str = "",
     crop: str = "",
+    sum_frames: int = 0,
     with_simulation: bool = False,
     halves: bool = False,
     steps: int = 0,
@@ -48,7 +50,8 @@ def denoise(
 ) -> dict[str, float]:
     """Denoise a movie by a network that learns from it alone, or by one that ships.
 
-    Writes `denoised.tif` (electrons, float32, of the shape of what was read). A network that
+    Writes `denoised.tif` (electrons, float32, of the shape of what was read; blank frames, of which
+    nothing is learned, are 0 in it). A network that
     learned from the movie is kept as `denoiser.safetensors`; beside the movie lie then
     `deviation.tif`, the usual error of each pixel, where 22 frames or more tell it, and for
     pixels up to 0.3 A `with_innovation.tif`, in which brief changes are shown, and all noise that
@@ -64,6 +67,8 @@ def denoise(
         [A], [s]; 0 takes what the file tells.
     frames, crop : str
         Part of the file as first:last and as y0:y1,x0:x1; empty takes all.
+    sum_frames : int
+        How many frames of the file to sum into one; 0 takes them as they are.
     with_simulation : bool
         Take a network that ships and learned from simulations: of a movie that which restores
         sums of frames, of an image, or of fewer than 5 frames, that for single images.
@@ -89,6 +94,7 @@ def denoise(
     InputError
         Before any work, if the file cannot be denoised.
     """
+    from insitu.denoise.binning import binning
     from insitu.denoise.saved import load_denoiser
     from insitu.denoise.supervised import as_images
     from insitu.denoise.unsupervised import examine
@@ -101,9 +107,11 @@ def denoise(
         raise InputError("--halves learns from the movie alone; leave out --with-simulation")
     place = device_named(device)
     results = ResultsFolder(output)
-    movie = open_movie(path)
+    movie = open_movie(path, sum_frames=sum_frames)
     pixel = movie.pixel_size_or(pixel_size)
     counts = as_images(movie.part(frames, crop)) if with_simulation else movie.part(frames, crop)
+    kept, text = seen(movie, counts, frames)
+    counts = counts[kept]
     if not with_simulation:
         if len(counts) < 2:
             raise InputError(
@@ -124,7 +132,6 @@ def denoise(
         }
         scale = {"pixel_size": pixel, "frame_time": frame_time or movie.frame_time or 0.0}
         if with_simulation:
-            text = []
             movies = len(counts) >= FEWEST
             ours = load_denoiser("restorer" if movies else "pt_ceo2", device=place)
             text.append(
@@ -135,28 +142,33 @@ def denoise(
             with warnings.catch_warnings(record=True) as said:
                 warnings.simplefilter("always")
                 denoised = ours(counts, pixel, progress=progress)
-            for told in said:
-                warnings.warn(str(told.message), stacklevel=2)
-                text.append(f"Beware. {told.message}.")
+            for warned in said:
+                warnings.warn(str(warned.message), stacklevel=2)
+                text.append(f"Beware. {warned.message}.")
         else:
             steps = steps or (2_000 if halves else 300)
             own, best, of = _learned(counts, pixel, steps, halves, results, place, seed, progress)
             numbers |= {"steps": steps, "best_step": best}
             denoised = own(counts, pixel, progress=progress)
-            text = [HALVES]
-            if not halves:
-                text, more = _beside(own, counts, denoised, scale, results)
+            if (side := binning(pixel)) > 1:
+                text.append(f"The network sees the counts of {side} x {side} pixels summed.")
+            if halves:
+                text.append(HALVES)
+            else:
+                words, more = _beside(own, counts, denoised, scale, results, kept)
+                text += words
                 numbers |= more
             if best == of:
                 text.append("It was still learning: give more steps.")
-        _write_tif(results, "denoised.tif", denoised, **scale)
+        _write_tif(results, "denoised.tif", spread(denoised, kept), **scale)
         numbers["mean_denoised_electrons"] = float(denoised.mean(dtype=np.float64))
         middle = len(counts) // 2
         few = slice(max(0, middle - 8), middle + 8)
-        maps = {f"counts, frame {middle}": counts[middle]}
+        number = int(np.flatnonzero(kept)[middle])
+        maps = {f"counts, frame {number}": counts[middle]}
         pictures = {
             f"counts, mean of {len(counts[few])} frames": counts[few].mean(0),
-            f"denoised, frame {middle}": denoised[middle],
+            f"denoised, frame {number}": denoised[middle],
         }
         title = f"{movie.path.name}, denoised"
         write_report(results, title, numbers, text=text, pictures=pictures, maps=maps)
@@ -222,6 +234,7 @@ def _beside(
     denoised: NDArray[np.float32],
     scale: Mapping[str, float],
     results: ResultsFolder,
+    kept: NDArray[np.bool_],
 ) -> tuple[list[str], dict[str, float]]:
     """Write deviation.tif and with_innovation.tif, where they can be told; words and numbers."""
     from insitu.denoise import residuals
@@ -242,13 +255,13 @@ def _beside(
         text.append(f"There is no deviation.tif. {reason}.")
     else:
         deviation = residuals.deviation(denoised, guess, found, width=width)
-        _write_tif(results, "deviation.tif", deviation, **scale)
+        _write_tif(results, "deviation.tif", spread(deviation, kept), **scale)
         numbers["mean_deviation_electrons"] = float(deviation.mean(dtype=np.float64))
     if pixel > residuals.NARROW:
         text.append("There is no with_innovation.tif: pixels above 0.3 A do not show columns.")
     else:
         prompt = residuals.with_innovation(counts, denoised, pixel_size=pixel, gain=INNOVATION)
-        _write_tif(results, "with_innovation.tif", prompt, **scale)
+        _write_tif(results, "with_innovation.tif", spread(prompt, kept), **scale)
     return text, numbers
 
 

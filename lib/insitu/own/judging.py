@@ -15,6 +15,7 @@ from insitu import InputError, checks
 from insitu.counting import noise
 from insitu.files import Movie, ResultsFolder, open_movie, remove
 from insitu.own import places
+from insitu.own.reading import seen
 from insitu.own.reports import write_report
 from insitu.trust.lines import Line
 from insitu.trust.report import examine
@@ -38,6 +39,7 @@ def judge(
     frame_time: float = 0.0,
     frames: str = "",
     crop: str = "",
+    sum_frames: int = 0,
     evidence: str | Path = "",
     vacuum: str = "",
     device: str = "auto",
@@ -66,6 +68,8 @@ def judge(
         [A], [s]; 0 takes what the file tells. With the first the card is by region.
     frames, crop : str
         Part of both as first:last and as y0:y1,x0:x1; empty takes all.
+    sum_frames : int
+        How many frames of the counts to sum into one; 0 takes them as they are.
     evidence : path
         Counts of other frames of the same place, which the denoiser has not seen; all are taken.
     vacuum : str
@@ -94,7 +98,7 @@ def judge(
     checks.within("movie_frame_time", frame_time, 0, 1e6, "s")
     checks.one_of("device", device, ("auto", "cpu", "cuda"))
     results = ResultsFolder(output)
-    movie, answer = open_movie(raw), open_movie(denoised)
+    movie, answer = open_movie(raw, sum_frames=sum_frames), open_movie(denoised)
     if movie.shape != answer.shape:
         raise InputError(
             f"movie, denoised: their shapes differ, {movie.shape} and {answer.shape}; "
@@ -102,7 +106,9 @@ def judge(
         )
     counts, shown = _counts(movie, frames, crop), answer.part(frames, crop)
     checks.finite("denoised", shown)
-    size = pixel_size or movie.pixel_size or 0.0
+    kept, notes = seen(movie, counts, frames)
+    counts, shown = counts[kept], shown[kept]
+    size = movie.pixel_size_if_known(pixel_size)
     if evidence or vacuum:
         size = movie.pixel_size_or(pixel_size)
     others = _evidence(evidence, movie, counts, crop) if evidence else None
@@ -134,6 +140,7 @@ def judge(
             numbers = {_name(line): line.value for line in card if line.value is not None}
             numbers["frames"] = len(counts)
             text = [
+                *notes,
                 _of_the_dose(counts, size, frame_time or movie.frame_time or 0.0),
                 "The card takes the detector for Poisson's."
                 if detector is None
@@ -237,6 +244,7 @@ def _evidence(
             f"movie {movie.shape[1]} x {movie.shape[2]}; give other frames of the same place"
         )
     others = _counts(other, "", crop)
+    others = others[seen(other, others).kept]
     if other.path.resolve() == movie.path.resolve() or np.array_equal(others, counts):
         raise InputError(
             f"evidence: {other.path.name} is the movie itself; electrons that chose a place give "

@@ -14,7 +14,8 @@ import zarr
 from numpy.typing import ArrayLike, NDArray
 
 from insitu import InputError, checks
-from insitu.files import open_movie, whole
+from insitu.files import Movie, open_movie, whole
+from insitu.files.angles import read_angles
 
 Array = NDArray[np.float32]
 _MRC = (".mrc", ".st", ".ali", ".rec")
@@ -196,7 +197,8 @@ def open_tilt_series(path: str | Path, *, axis: str = "auto", angles: str = "") 
         As in `tilt_series`; an .npz is (t, z, s).
     angles : str
         For others than .npz: a text file with an angle a line, and a time behind it where there
-        are times. Empty: beside the file with the ending .rawtlt, .tlt or .txt, or from within.
+        are times, as `insitu.files.angles` reads it. Empty: beside the file with the ending
+        .rawtlt, .tlt, .mdoc or .txt, or from within.
 
     Raises
     ------
@@ -221,33 +223,26 @@ def open_tilt_series(path: str | Path, *, axis: str = "auto", angles: str = "") 
         if angles:
             raise InputError(f"tilt_angles: {path.name} holds its own; leave the parameter empty")
         return _open_npz(path)
-    if path.suffix.lower() in _MRC:
-        with _told(path), mrcfile.open(path) as file:
-            data, pixel_size = np.array(file.data), float(file.voxel_size.x) or None
-    else:
-        movie = open_movie(path)
-        pixel_size = movie.pixel_size
-        with _told(path):
-            data = np.asarray(movie.data)
-    degrees, times = _angles_of(path, angles)
-    return tilt_series(data, degrees, times, pixel_size=pixel_size, axis=axis)
+    movie = open_movie(path)
+    degrees, times = _angles_of(movie, angles)
+    data = movie.read()
+    return tilt_series(data, degrees, times, pixel_size=movie.pixel_size, axis=axis)
 
 
-def _angles_of(path: Path, given: str) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+def _angles_of(movie: Movie, given: str) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
     """Find the angles of a series, and its times, where there are any."""
-    beside = [path.with_suffix(end) for end in (".rawtlt", ".tlt", ".txt")]
+    path = movie.path
+    beside = [path.with_suffix(end) for end in (".rawtlt", ".tlt", ".mdoc", ".txt")]
+    beside.insert(2, path.with_name(f"{path.name}.mdoc"))
     table = Path(given).expanduser() if given else next((b for b in beside if b.is_file()), None)
-    if table is None:
-        return _angles_within(path), None
-    try:
-        delimiter = "," if "," in table.read_text() else None
-        numbers = np.loadtxt(table, delimiter=delimiter, ndmin=2)
-    except (OSError, ValueError) as error:
+    if table is not None:
+        return read_angles(table)
+    if movie.angles is None:
         raise InputError(
-            f"tilt_angles: {table.name} cannot be read ({error}); give a text file with an angle a "
-            f"line"
-        ) from None
-    return numbers[:, 0], numbers[:, 1] if numbers.shape[1] > 1 else None
+            f"{path.name} tells no angles; put them in {path.stem}.rawtlt beside it, an angle a "
+            "line in degrees and, where tilts were not in order, the time behind it"
+        )
+    return movie.angles, None
 
 
 @contextmanager
@@ -271,24 +266,6 @@ def _open_npz(path: Path) -> TiltSeries:
             f"angles (t) in degrees, and may have times (t)"
         )
     return tilt_series(found["projections"], found["angles"], found.get("times"))
-
-
-def _angles_within(path: Path) -> NDArray[np.float64]:
-    """Angles that a HyperSpy file keeps: as a signal of their own, or as its first axis."""
-    if path.suffix.lower() == ".hspy":
-        from rsciio.hspy import file_reader
-
-        signal = file_reader(str(path), lazy=True)[0]
-        kept = signal["metadata"].get("Tomography", {}).get("_sig_tilts", {}).get("data")
-        if kept is not None:
-            return np.asarray(kept, float).ravel()
-        axis = signal["axes"][0]
-        if str(axis.get("units")).lower() in ("degrees", "degree", "deg", "\u00b0"):
-            return np.asarray(axis["offset"] + axis["scale"] * np.arange(axis["size"]), float)
-    raise InputError(
-        f"{path.name} tells no angles; put them in {path.stem}.rawtlt beside it, an angle a line "
-        f"in degrees and, where tilts were not in order, the time behind it"
-    )
 
 
 def write_volumes(path: str | Path, volumes: Array, deviation: Array, series: TiltSeries) -> None:
