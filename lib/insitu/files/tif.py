@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import weakref
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,7 +39,8 @@ def read(path: Path) -> list[Stored]:
         If it is truncated, or its grey values are numbers of a palette of colours.
     """
     with _heard() as said:
-        tif = tifffile.TiffFile(path)  # stays open: frames are read when they are asked for
+        tif = tifffile.TiffFile(path)  # open as long as frames may be asked for
+        weakref.finalize(tif, tif.filehandle.close)
         series = [s for s in tif.series if s.shape and 0 not in s.shape]
     if any(words in line for line in said for words in _BREAKS_OFF):
         raise InputError(
