@@ -252,7 +252,7 @@ def learn_halves(
         remove(path)
     dose = float(sample.mean()) / (pixel_size * binning(pixel_size)) ** 2
     limits = (0.8 * pixel_size, 1.25 * pixel_size), (dose / 2, dose * 2)
-    history = [row | {"seconds": row["seconds"] + seconds} for row in result.history]
+    history = [row | {"seconds": round(row["seconds"] + seconds, 2)} for row in result.history]
     return HalvesRestorer(network.eval(), *limits), replace(
         result, network=network, history=history
     )
