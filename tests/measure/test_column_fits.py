@@ -7,8 +7,7 @@ from insitu.counting.categorical import Categorical
 from insitu.counting.poisson import Poisson
 from insitu.measure import joint
 from insitu.measure.columns import fit_columns
-from insitu.measure.information import Information
-from insitu.measure.scoring import Flag
+from insitu.measure.scoring import Flag, Information
 
 PIXEL, WIDTH = 0.24, 0.45
 
@@ -142,7 +141,14 @@ def test_clean_images_give_exact_numbers():
     for sign, detector in ((1, None), (-1, None), (1, Poisson())):
         clean = 30 + ramp + scene(TWO, sign * 150, 0.0)
         fit = fit_columns(
-            clean, np.array(TWO) + 0.1, PIXEL, detector, dark=sign < 0, width=0.5, steps=80
+            clean,
+            np.array(TWO) + 0.1,
+            PIXEL,
+            detector,
+            free=("width", "slope"),
+            dark=sign < 0,
+            width=0.5,
+            steps=80,
         )
         np.testing.assert_allclose(fit.position[0], TWO, atol=2e-3)
         np.testing.assert_allclose(fit.intensity[0], sign * 150, rtol=0.01)
