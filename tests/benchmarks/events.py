@@ -1,6 +1,6 @@
 """Events: run lengths, what the counts of the movie's columns allow, calibration.
 
-python tests/benchmarks/events.py [lengths contrast planted wide baseline correlated states map]
+python tests/benchmarks/events.py [part ...], of which `main` has the names
 
 The false alarms are those of 200 columns together, one in a minute of 75 frames a second. The
 planted columns have the clean sums of the shipped movie's surface columns; a vacated place has the
@@ -18,10 +18,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
-from insitu.measure import charts, correlation, events, evidence, run_lengths, states
+from insitu.denoise.saved import load_denoiser
+from insitu.measure import charts, events, nulls, run_lengths, states
+from insitu.measure.following import follow, lattice_sites
 from insitu.measure.states import Rates
 from insitu.simulate.movie_files import shipped_movie
+from insitu.trust.columns import find_columns
 from insitu.trust.likelihood import disc_sums, discoveries
 
 Array = NDArray[np.float64]
@@ -124,8 +128,7 @@ def contrast() -> None:
     for shift, (one, none) in zip(ideal, windows, strict=True):
         limit = shift * run_lengths.cusum_limit(ASKED, reference=shift / 2, sides="upper")
         counts = rng.poisson(none, (300, 120, *none.shape))
-        one, none = (np.repeat(m[None], 300, 0) for m in (one, none))
-        told = -evidence.template_evidence(counts, none, one)
+        told = np.tensordot(counts, np.log(none / one), 2) - (none - one).sum()
         alarm = charts.cusum(told, reference=1e-12).upper > limit
         delays.append(float(np.median(alarm.argmax(1) + 1)))
     print(f"  median delay of a column that vanishes, by these weights {delays}")
@@ -156,7 +159,7 @@ def _cusum(counts: Array, d: Discs, appears: bool) -> Array:
 
 
 def _evidence(counts: Array, d: Discs) -> Array:
-    return evidence.disc_evidence(counts, d.pixels, d.absent / d.pixels, d.present / d.pixels)
+    return states.disc_evidence(counts, d.pixels, d.absent / d.pixels, d.present / d.pixels)
 
 
 def _own_cusum(counts: Array, d: Discs, appears: bool) -> Array:
@@ -206,20 +209,15 @@ def planted(radius: float = 0.6) -> None:
                 shown = f(null, some, appears)
                 peaks[name].append(shown.max(1))
                 if not part:
-                    foretold[name] = run_lengths.limit_from_null(shown, ASKED, block=500)
+                    foretold[name] = nulls.limit_from_null(shown, ASKED, block=500)
         # of the series 1 - exp(-MINUTE / ASKED) alarm: 50 of 10,000, for all charts alike
         every = {name: np.concatenate(p) for name, p in peaks.items()}
         limits = {name: float(np.sort(p)[-51]) for name, p in every.items()}
-        skewness = np.mean((d.absent if appears else d.present) ** -0.5)
         if appears:
-            chain = run_lengths.cusum_limit(
-                ASKED, law=run_lengths.skewed(float(skewness)), sides="upper"
-            )
-            normal = run_lengths.cusum_limit(ASKED, sides="upper")
+            chain = run_lengths.cusum_limit(ASKED, sides="upper")
             print(
-                f"  rising CUSUM (0.5): alarms a minute at the chain's limit for the skewed law "
-                f"{chain:.2f} {(every['CUSUM (0.5)'] > chain).sum() / MOVIES:.2f}, for the normal "
-                f"law {normal:.2f} {(every['CUSUM (0.5)'] > normal).sum() / MOVIES:.2f}"
+                f"  rising CUSUM (0.5): alarms a minute at the chain's limit for normal noise "
+                f"{chain:.2f} {(every['CUSUM (0.5)'] > chain).sum() / MOVIES:.2f}"
             )
         some = drawn(d, 20 * MOVIES, rng)
         first, second = (some.absent, some.present) if appears else (some.present, some.absent)
@@ -285,24 +283,16 @@ def correlated() -> None:
     for sigma in (0.7, 1.0, 1.5, 3.0):
         noise = smooth(rng.standard_normal((2000, 1560)), sigma)[:, 30:-30]
         noise /= noise.std()
-        covariance = correlation.autocovariance(noise[:300], 24)
-        null = correlation.gaussian_null(covariance, 2000, 2500, rng)
+        covariance = nulls.autocovariance(noise[:300], 24)
+        null = nulls.gaussian_null(covariance, 2000, 2500, rng)
         told = [f"{1 / rate(charts.cusum(noise).statistic, 5.0):.0f}"]
         for name, chart in (
             ("EWMA", lambda x: np.abs(charts.ewma(x).level)),
             ("CUSUM", lambda x: charts.cusum(x).statistic),
         ):
-            limit = run_lengths.limit_from_null(chart(null), 1000)
+            limit = nulls.limit_from_null(chart(null), 1000)
             told.append(f"{name} by null (1000) {1 / rate(chart(noise), limit):.0f}")
-        for order in (1, 2, 4, 8):
-            white = correlation.whitened(noise, covariance, order=order).residual
-            told.append(
-                f"whitened {order} (465) {1 / rate(charts.cusum(white).statistic, 5.0):.0f}"
-            )
-        time = correlation.correlation_time(covariance)
-        print(
-            f"smoothed by {sigma} frames, correlation time {time:.1f}: run length", *told, sep="; "
-        )
+        print(f"smoothed by {sigma} frames: run length", *told, sep="; ")
     for sigma in (1.0, 1.5, 3.0):
         print(f"smoothed by {sigma}:", *discovery(sigma, rng), sep=" ")
 
@@ -320,15 +310,15 @@ def discovery(sigma: float, rng: np.random.Generator, asked: float = 0.1) -> lis
         series = rng.standard_normal((COLUMNS, 200))
         series[:20, 100:] += 1.5
         series = smooth(series, sigma)
-        covariance = correlation.autocovariance(series, 20)
+        covariance = nulls.autocovariance(series, 20)
         if not nulls:
-            same = correlation.gaussian_null(covariance / covariance[0], 10_000, 200, rng)
+            same = nulls.gaussian_null(covariance / covariance[0], 10_000, 200, rng)
             nulls["by null"] = charts.cusum(same).statistic.max(1)
             white = rng.standard_normal((10_000, 200))
             nulls["as if independent"] = charts.cusum(white).statistic.max(1)
         peaks = charts.cusum(series / np.sqrt(covariance[0])).statistic.max(1)
         for name, null in nulls.items():
-            told = discoveries(run_lengths.p_values(peaks, null), asked)
+            told = discoveries(nulls.p_values(peaks, null), asked)
             kept[name].append((told[20:].sum() / max(1, told.sum()), told[:20].mean()))
     return [
         f"{name}: false {np.mean(rows, 0)[0]:.3f} +- {np.std(rows, 0)[0] / 60**0.5:.3f} (asked "
@@ -372,6 +362,87 @@ def hidden_states() -> None:
     )
 
 
+DRAWS = 2
+
+
+def denoised() -> None:
+    """The event of the shipped movie, restored: columns that vanish or appear for good.
+
+    At the sites that the lattice has in the restored movie. The network looks 32 frames ahead, so
+    that its charts may alarm before the event; an alarm while recording comes as much later.
+    """
+    part = shipped_movie(192)
+    pixel, size = part.pixel_size, 0.6 / part.pixel_size
+    restorer = load_denoiser("restorer")
+    series: dict[str, list[Array]] = {"restored": [], "counts": []}
+    changes: list[NDArray[np.int64]] = []
+    ideal: list[Array] = []
+    for draw in range(DRAWS):
+        counts = np.random.default_rng(1000 + draw).poisson(part.clean).astype(np.uint8)
+        shown = restorer(counts, pixel)
+        level = float(np.median(shown))
+        places = [
+            find_columns(f / level, pixel, threshold=0.15, border=1.5).positions for f in shown
+        ]
+        _, sites = lattice_sites(follow(places), places, (192, 192), pixel)
+        there = np.stack([near_truth(part.truth(t), sites[t]) for t in range(len(sites))], 1)
+        sums = {
+            name: np.stack(
+                [disc_sums(f, p / pixel, size)[0] for f, p in zip(m, sites, strict=True)], 1
+            )
+            for name, m in (("restored", shown), ("counts", counts), ("clean", part.clean))
+        }
+        rest = slice(0, 58)
+        kind = np.select([there.all(1) | ~there.any(1)], [0], 9)
+        kind[there[:, :60].all(1) & ~there[:, 76:].any(1)] = -1
+        kind[~there[:, :60].any(1) & there[:, 76:].all(1)] = 1
+        changes.append(kind)
+        first = {name: s[:, rest].mean(1, keepdims=True) for name, s in sums.items()}
+        spread = np.median((sums["restored"] - first["restored"])[kind == 0, rest].std(1))
+        series["restored"].append((sums["restored"] - first["restored"]) / spread)
+        series["counts"].append((sums["counts"] - first["counts"]) / np.sqrt(first["counts"]))
+        moved = sums["clean"][:, 76:].mean(1) - first["clean"][:, 0]
+        ideal.append(np.abs(moved) / np.sqrt(first["clean"][:, 0]))
+    kinds, shift = np.concatenate(changes), np.concatenate(ideal)
+    event = np.abs(kinds) == 1
+    bound = 2 * np.log(ASKED) / np.median(shift[event]) ** 2
+    print(
+        f"{event.sum()} columns, which shift their disc by {np.median(shift[event]):.2f} a frame: "
+        f"no detector of its electrons is faster than about {bound:.0f} frames"
+    )
+    for source, parts in series.items():
+        every = np.concatenate(parts)
+        for name, chart in (
+            ("frame by frame", np.abs),
+            ("EWMA", lambda x: np.abs(charts.ewma(x).level)),
+            ("CUSUM", lambda x: charts.cusum(x).statistic),
+            ("sum of 9 frames", lambda x: np.abs(ndimage.uniform_filter1d(x, 9, origin=4)) * 3),
+            (
+                "sum of 33 frames",
+                lambda x: np.abs(ndimage.uniform_filter1d(x, 33, origin=16)) * 33**0.5,
+            ),
+        ):
+            told = chart(every)
+            for null, quiet in (
+                ("at rest", told[kinds == 0, :58]),
+                ("all along", told[kinds == 0]),
+            ):
+                limit = nulls.limit_from_null(quiet, ASKED, block=28)
+                late = told[event][:, 60:] > limit
+                delay = np.where(late.any(1), late.argmax(1) + 60.0 - 68, np.inf)
+                others = (told[kinds == 0] > limit).any(1).mean()
+                print(
+                    f"  {source}, {name}, null {null}: limit {limit:.1f}, told "
+                    f"{np.isfinite(delay).mean():.2f}, median {np.median(delay):.0f} frames after "
+                    f"the middle of the event, of the others {others:.3f}"
+                )
+
+
+def near_truth(rows: Any, sites: Array) -> NDArray[np.bool_]:
+    """Whether a column stands at each site."""
+    return np.asarray(cKDTree(np.stack([rows["y"], rows["x"]], 1)).query(sites)[0] < 0.8)
+
+
 def map_() -> None:
     """Smallest relative contrast of a disc of 0.6 A (20 px of 0.24 A) by dose and duration."""
     doses, durations = (2, 4, 8, 16, 32, 64), (1, 3, 5, 10, 25, 75, 300)
@@ -391,6 +462,7 @@ def main() -> None:
         "baseline": baseline,
         "correlated": correlated,
         "states": hidden_states,
+        "denoised": denoised,
         "map": map_,
     }
     for name in sys.argv[1:] or parts:

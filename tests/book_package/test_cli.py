@@ -336,7 +336,7 @@ def test_refresh_tells_which_figures_changed():
 def test_help_names_the_commands(capsys):
     assert call("--help") == 0
     text = capsys.readouterr().out
-    names = ("run", "refresh", "doctor", "bank", "denoise", "judge", "reconstruct")
+    names = ("run", "refresh", "doctor", "bank", "denoise", "judge", "measure", "reconstruct")
     assert all(re.search(rf"^  {name} ", text, re.M) for name in names)
     assert call("denoise", "--help") == 0
     assert "--pixel-size A" in capsys.readouterr().out
@@ -348,6 +348,10 @@ def test_help_names_the_commands(capsys):
         (
             ("denoise", "a.tif", "--pixel-size", "0.2", "--steps", "7", "--with-simulation"),
             ("denoise", "a.tif", "_results/denoise", {"pixel_size": 0.2, "steps": 7}),
+        ),
+        (
+            ("measure", "a.tif", "--denoised", "b.tif", "--frame-time", "0.1"),
+            ("measure", "a.tif", "_results/measure", {"denoised": "b.tif", "frame_time": 0.1}),
         ),
         (
             ("judge", "a.tif", "b.tif", "--output", "o", "--vacuum", "0:9,0:9"),

@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from insitu import InputError
-from insitu.measure import charts, correlation, run_lengths
+from insitu.measure import charts, nulls, run_lengths
 from insitu.trust.likelihood import discoveries
 
 EWMA = {"weight": 0.2, "limit": 2.962}
@@ -59,18 +59,6 @@ def test_limits_give_the_run_length_that_was_asked_for(wanted):
     )
 
 
-def test_limits_hold_for_few_electrons():
-    settings = {"reference": 0.47, "limit": run_lengths.cusum_limit(2000, reference=0.47)}
-    counts = np.random.default_rng(2).poisson(9.0, (2000, 1500))
-    series = charts.standardised(counts, mean=9, deviation=3)
-    normal = charts.cusum(series, **settings, restart=True).alarm
-    assert normal.size / normal.sum() < 1900  # the law of counts leans to more electrons
-    law = run_lengths.skewed(1 / 3)
-    settings["limit"] = run_lengths.cusum_limit(2000, reference=0.47, law=law)
-    kept = charts.cusum(series, **settings, restart=True).alarm
-    assert kept.size / kept.sum() == pytest.approx(2000, rel=0.1)
-
-
 def test_power_is_what_charts_do():
     series = 1 + np.random.default_rng(3).standard_normal((4000, 12))
     chart = charts.cusum(series)
@@ -95,18 +83,6 @@ def test_a_stream_gives_the_same_bits(chart, restart):
             got = np.concatenate([getattr(s, field) for s in shown], 1)
             np.testing.assert_array_equal(got, expected)
     np.testing.assert_array_equal(state, whole.state)
-
-
-def test_whitening_streams_too():
-    rng = np.random.default_rng(5)
-    series, covariance = rng.standard_normal((3, 40)), [1.0, 0.5, 0.2]
-    series[1, 10:12] = np.nan
-    whole, state, shown = correlation.whitened(series, covariance, order=2), None, []
-    for frame in series.T:
-        step = correlation.whitened(frame[:, None], covariance, order=2, state=state)
-        state = step.state
-        shown.append(step.residual)
-    np.testing.assert_array_equal(np.concatenate(shown, 1), whole.residual)
 
 
 def test_a_lost_frame_tells_nothing():
@@ -159,33 +135,15 @@ def test_wrong_input_is_told_in_one_sentence():
         lambda: charts.ewma(np.zeros((2, 5)), weight=0),
         lambda: charts.cusum(np.zeros((2, 5)), limit=[1.0, 2.0, 3.0]),
         lambda: charts.cusum(np.zeros((2, 5)), reference=-1),
-        lambda: charts.ewma(np.zeros((2, 5)), state=np.zeros(3)),
+        lambda: charts.ewma(np.zeros((2, 5)), state=np.zeros((1, 3))),
         lambda: charts.standardised(np.ones((2, 5))),
-        lambda: correlation.autocovariance(np.full((3, 50), np.nan), 3),
-        lambda: correlation.autocovariance(np.zeros((3, 4)), 3),
-        lambda: correlation.whitened(np.zeros((2, 5)), [1.0, 0.2], order=3),
-        lambda: run_lengths.limit_from_null(np.zeros((2, 300)), 500),
+        lambda: nulls.autocovariance(np.full((3, 50), np.nan), 3),
+        lambda: nulls.autocovariance(np.zeros((3, 4)), 3),
+        lambda: nulls.limit_from_null(np.zeros((2, 300)), 500),
         lambda: run_lengths.cusum_limit(1e40),
     ):
         with pytest.raises(InputError, match=r"^\w+: [^\n]*$"):
             call()
-
-
-def autoregression(rho, series, frames, seed):
-    noise = np.random.default_rng(seed).standard_normal((series, frames + 50))
-    x = np.zeros_like(noise)
-    for t in range(1, noise.shape[1]):
-        x[:, t] = rho * x[:, t - 1] + np.sqrt(1 - rho**2) * noise[:, t]
-    return x[:, 50:]
-
-
-def test_whitening_keeps_the_run_length_of_an_autoregression():
-    x = autoregression(0.6, 1000, 1000, 8)
-    raw = charts.ewma(x, restart=True).alarm
-    residual = correlation.whitened(x, correlation.autocovariance(x, 3), order=2).residual
-    kept = charts.ewma(residual, restart=True).alarm
-    assert raw.size / raw.sum() < 60  # what goes wrong without
-    assert kept.size / kept.sum() == pytest.approx(500, rel=0.08)
 
 
 @pytest.mark.parametrize("name", ["ewma", "cusum"])
@@ -199,9 +157,9 @@ def test_limits_from_a_null_hold_behind_a_smoothing_denoiser(name):
     rng = np.random.default_rng(9)
     noise = ndimage.gaussian_filter1d(rng.standard_normal((1200, 1200)), 1.5, axis=1)[:, 20:-20]
     noise /= noise.std()
-    covariance = correlation.autocovariance(noise[:200], 20)
-    null = correlation.gaussian_null(covariance, 800, 1250, rng)
-    limit = run_lengths.limit_from_null(chart(null), 1000)
+    covariance = nulls.autocovariance(noise[:200], 20)
+    null = nulls.gaussian_null(covariance, 800, 1250, rng)
+    limit = nulls.limit_from_null(chart(null), 1000)
     statistic = chart(noise[200:])
     first = np.where((statistic > limit).any(1), (statistic > limit).argmax(1) + 1, noise.shape[1])
     rate = (statistic > limit).any(1).sum() / first.sum()
@@ -216,17 +174,17 @@ def test_false_discoveries_are_kept_behind_a_smoothing_denoiser():
         series = rng.standard_normal((200, 200))
         series[:20, 100:] += 2.0
         series = ndimage.gaussian_filter1d(series, 1.5, axis=1)
-        covariance = correlation.autocovariance(series, 12)
+        covariance = nulls.autocovariance(series, 12)
         series = charts.standardised(series, mean=0, deviation=np.sqrt(covariance[0]))
         if null is None:
-            drawn = correlation.gaussian_null(covariance / covariance[0], 12_000, 200, rng)
+            drawn = nulls.gaussian_null(covariance / covariance[0], 12_000, 200, rng)
             null = charts.cusum(drawn).statistic.max(1)
             white = charts.cusum(rng.standard_normal((12_000, 200))).statistic.max(1)
         peaks = charts.cusum(series).statistic.max(1)
         for found, kept in ((null, shares), (white, naive)):
-            claimed = discoveries(run_lengths.p_values(peaks, found), 0.1)
+            claimed = discoveries(nulls.p_values(peaks, found), 0.1)
             kept.append(claimed[20:].sum() / max(1, claimed.sum()))
-        powers.append(discoveries(run_lengths.p_values(peaks, null), 0.1)[:20].mean())
+        powers.append(discoveries(nulls.p_values(peaks, null), 0.1)[:20].mean())
     assert np.mean(shares) < 0.1 + 2 * np.std(shares) / 5
     assert np.mean(powers) > 0.9
     assert np.mean(naive) > 0.5  # as if the frames were independent

@@ -5,10 +5,9 @@ import torch
 from insitu import InputError
 from insitu.counting.categorical import Categorical
 from insitu.counting.poisson import Poisson
-from insitu.measure import joint
+from insitu.measure import columns, joint
 from insitu.measure.columns import fit_columns
-from insitu.measure.information import Information
-from insitu.measure.scoring import Flag
+from insitu.measure.scoring import Flag, Information
 
 PIXEL, WIDTH = 0.24, 0.45
 
@@ -142,7 +141,14 @@ def test_clean_images_give_exact_numbers():
     for sign, detector in ((1, None), (-1, None), (1, Poisson())):
         clean = 30 + ramp + scene(TWO, sign * 150, 0.0)
         fit = fit_columns(
-            clean, np.array(TWO) + 0.1, PIXEL, detector, dark=sign < 0, width=0.5, steps=80
+            clean,
+            np.array(TWO) + 0.1,
+            PIXEL,
+            detector,
+            free=("width", "slope"),
+            dark=sign < 0,
+            width=0.5,
+            steps=80,
         )
         np.testing.assert_allclose(fit.position[0], TWO, atol=2e-3)
         np.testing.assert_allclose(fit.intensity[0], sign * 150, rtol=0.01)
@@ -216,3 +222,31 @@ def test_frames_may_have_their_own_starts():
 def test_sentences(frames, start, words):
     with pytest.raises(InputError, match=words):
         fit_columns(frames, start, PIXEL)
+
+
+@pytest.mark.parametrize("free", [(), ("width",)])
+def test_frames_together_give_what_each_gives_alone(free):
+    """Together they begin at the fit of their mean; the likeliest columns are the same."""
+    counts = drawn(scene(TWO, 400), Poisson(), 12)
+    counts[3] = drawn(scene(np.add(TWO, [0.5, 0.3]), 400), Poisson(), 1, seed=9)[0]
+    start = np.add(TWO, [0.05, 0.02])
+    together = fit_columns(counts, start, PIXEL, free=free)
+    alone = [fit_columns(frame, start, PIXEL, free=free) for frame in counts]
+    assert together.good.all()
+    off = together.position - np.concatenate([fit.position for fit in alone])
+    assert np.abs(off / together.position_error).max() < 0.05
+    errors = np.concatenate([fit.position_error for fit in alone])
+    np.testing.assert_allclose(together.position_error, errors, rtol=0.01)
+
+
+def test_threads_change_nothing(monkeypatch):
+    monkeypatch.setattr(columns, "BATCH", 40_000)  # some frames at once
+    counts = drawn(scene(TWO, 400), Poisson(), 20)
+    threads = torch.get_num_threads()
+    found = []
+    for number in (1, 3):
+        torch.set_num_threads(number)
+        found.append(fit_columns(counts, TWO, PIXEL))
+        assert torch.get_num_threads() == number
+    torch.set_num_threads(threads)
+    np.testing.assert_allclose(found[0].position, found[1].position, atol=1e-6)

@@ -4,13 +4,10 @@ import itertools
 
 import numpy as np
 import pytest
-from scipy import ndimage
-from scipy.special import expit
 
 from insitu import InputError
 from insitu.counting.categorical import Categorical
-from insitu.measure import correlation, events, states
-from insitu.measure import evidence as evidence_of
+from insitu.measure import events, states
 from insitu.measure.states import Rates
 
 RATES = Rates(0.01, 0.02, 0.4)
@@ -29,7 +26,7 @@ def chains(rates, series, frames, rng):
 
 def observed(present, rng, absent=0.46, with_atom=0.58, pixels=20):
     counts = rng.poisson(np.where(present, with_atom, absent) * pixels)
-    return evidence_of.disc_evidence(counts, pixels, absent, with_atom)
+    return states.disc_evidence(counts, pixels, absent, with_atom)
 
 
 def test_states_are_those_of_all_paths():
@@ -97,75 +94,38 @@ def test_events_come_true_and_lie_in_their_interval(drawn):
     assert told.sum() > 0.5 * (np.diff(present.astype(int)) != 0).sum()
 
 
-def test_probabilities_come_true_behind_a_smoothing_denoiser():
-    rng = np.random.default_rng(2)
-    rates = Rates(0.004, 0.004, 0.5)
-    present = chains(rates, 200, 500, rng)
-    noise = ndimage.gaussian_filter1d(rng.standard_normal(present.shape), 1.0, axis=1)
-    noise /= noise.std()
-    values = present + 1.2 * noise
-    plain = evidence_of.normal_evidence(values, 1.2, 0, 1)
-    time = correlation.correlation_time(correlation.autocovariance(noise, 10))
-    assert time == pytest.approx(2 * np.sqrt(np.pi), rel=0.1)
-    gaps = []
-    for evidence in (plain, plain / time):
-        p = states.smoothed(evidence, rates).present
-        sure, right = np.maximum(p, 1 - p), (p > 0.5) == present
-        part = (sure > 0.85) & (sure < 0.95)
-        gaps.append(right[part].mean() - 0.9)
-    assert gaps[0] < -0.1
-    assert abs(gaps[1]) < 0.06
-
-
 def test_a_stream_gives_the_same_answer(drawn):
     evidence = drawn[1][:20, :60].copy()
     evidence[3, 5:9] = np.nan
     odds, _ = states.filtered(evidence, RATES)
-    for lag in (0, 1, 7):
-        stream = states.Stream(RATES, lag=lag)
-        shown = [stream.update(frame) for frame in evidence.T]
-        np.testing.assert_array_equal(np.stack([s[0] for s in shown], 1), odds)
-        assert [s[1] is None for s in shown] == [t < lag for t in range(60)]
-        late = np.stack([s[1] for s in shown if s[1] is not None], 1)
-        np.testing.assert_array_equal(late, states.lagged(evidence, RATES, lag)[:, : 60 - lag])
-    whole = expit(states.lagged(evidence, RATES, 59))
-    np.testing.assert_allclose(whole, states.smoothed(evidence, RATES).present, atol=1e-12)
+    state, shown = None, []
+    for frame in evidence.T:
+        now, state = states.filtered(frame[:, None], RATES, state=state)
+        shown.append(now)
+    np.testing.assert_array_equal(np.concatenate(shown, 1), odds)
 
 
 def test_evidence_is_the_likelihood_ratio():
     rng = np.random.default_rng(3)
     for detector in (None, Categorical(np.log([1.0, 1.0, 0.73, 0.34, 0.083]))):
         counts = rng.integers(0, 3, (4, 50, 20))
-        got = evidence_of.disc_evidence(counts.sum(2), 20, 0.4, 0.6, detector)
+        got = states.disc_evidence(counts.sum(2), 20, 0.4, 0.6, detector)
         if detector is None:
             expected = counts.sum(2) * np.log(1.5) - 20 * 0.2
         else:
             log_p = np.log(detector.table([0.4, 0.6], 2))
             expected = (log_p[1] - log_p[0])[counts].sum(2)
         np.testing.assert_allclose(got, expected, atol=1e-4)
-        windows, even = counts.reshape(4, 50, 4, 5), np.ones((4, 4, 5))
-        same = evidence_of.template_evidence(windows, 0.4 * even, 0.6 * even, detector)
-        np.testing.assert_allclose(same, got, atol=1e-9)
-
-
-def test_a_lost_pixel_says_nothing():
-    counts = np.array([[[[1.0, np.nan]], [[np.nan, np.nan]]]])
-    one, none = np.full((1, 1, 2), 0.6), np.full((1, 1, 2), 0.4)
-    found = evidence_of.template_evidence(counts, none, one)
-    np.testing.assert_allclose(found, [[np.log(1.5) - 0.2, 0]])
 
 
 def test_lost_frames_empty_series_and_one_frame():
     evidence = np.full((2, 30), np.nan)
     np.testing.assert_allclose(states.smoothed(evidence, Rates(0.1, 0.1)).present, 0.5)
     assert not len(events.appearances(states.smoothed(evidence, Rates())).time)
-    assert not len(events.level_changes(evidence).time)
     for shape in ((0, 5), (3, 0), (3, 1), (0, 0)):
         found = states.smoothed(np.zeros(shape), RATES)
         assert found.present.shape == found.appears.shape == shape
         assert len(events.appearances(found).column) == 0
-        assert len(events.level_changes(np.zeros(shape)).column) == 0
-        assert states.lagged(np.zeros(shape), RATES, 3).shape == shape
     step = np.repeat([[-2.0, 2.0]], 10, axis=1)
     gap = np.insert(step, 10, [[np.nan]] * 4, axis=1)
     found = events.appearances(states.smoothed(gap, RATES))
@@ -183,55 +143,13 @@ def test_wrong_input_is_told_in_one_sentence():
         lambda: states.smoothed(np.zeros((2, 5)), Rates(0, 0.1)),
         lambda: states.learn_rates(np.zeros((2, 1))),
         lambda: states.learn_rates(np.zeros((0, 9))),
-        lambda: evidence_of.disc_evidence([[-1.0]], 20, 0.4, 0.5),
-        lambda: evidence_of.disc_evidence([[1.0]], 20, 0, 0.5),
-        lambda: evidence_of.normal_evidence([[1.0]], 0, 0, 1),
-        lambda: evidence_of.template_evidence(np.ones((1, 2, 3, 3)), np.ones((1, 2, 2)), 1),
-        lambda: evidence_of.template_evidence(
-            np.ones((1, 2, 3, 3)), np.zeros((1, 3, 3)), np.ones((1, 3, 3))
-        ),
+        lambda: states.disc_evidence([[-1.0]], 20, 0.4, 0.5),
+        lambda: states.disc_evidence([[1.0]], 20, 0, 0.5),
         lambda: states.filtered([[1.0]], RATES, state=np.zeros(3)),
-        lambda: states.Stream(RATES, lag=-1),
         lambda: events.appearances(posterior, positions=np.zeros((3, 2))),
         lambda: events.appearances(posterior, names=["a"]),
         lambda: events.appearances(posterior, frame_time=0),
-        lambda: events.level_changes(np.zeros(5)),
-        lambda: events.level_changes(np.full((1, 5), np.inf)),
-        lambda: events.level_changes(np.zeros((1, 5)), rate=0),
         lambda: events.claimed([np.nan]),
     ):
         with pytest.raises(InputError, match=r"^\w+(, \w+)*: [^\n]*$"):
             call()
-
-
-def test_steps_of_intensities_and_positions():
-    rng = np.random.default_rng(4)
-    series = rng.standard_normal((3, 200))
-    series[0, 60:] += 2
-    series[0, 130:] -= 4
-    places = rng.standard_normal((3, 200, 2))
-    places[2, 90:] += [1.5, -1.5]
-    table = events.level_changes(series, positions=np.arange(6).reshape(3, 2), frame_time=0.1)
-    table = table.and_also(events.level_changes(places, names="abc", frame_time=0.1))
-    assert table.kind.tolist() == ["brightens", "moves", "dims"]
-    assert table.column.tolist() == ["0", "c", "0"]
-    np.testing.assert_allclose(table.time, [6, 9, 13], atol=0.3)
-    assert (table.earliest <= table.time).all()
-    assert (table.latest >= table.time).all()
-    assert table.where(table.kind == "dims").y.tolist() == [0]
-
-
-def test_probabilities_of_steps_come_true():
-    rng = np.random.default_rng(5)
-    changed = rng.random(3000) < 0.3
-    when = rng.integers(1, 100, 3000)
-    size = np.where(changed, rng.normal(0, 1, 3000), 0)
-    series = rng.standard_normal((3000, 100)) + size[:, None] * (np.arange(100) >= when[:, None])
-    # odds of 3 to 7 that there is one, spread evenly over 99 frames
-    rate = (3 / 7 / 99) / (1 + 3 / 7 / 99)
-    told = [events.level_changes(series, rate=rate, spread=1.0, least=0.5)]
-    p = {int(c): q for c, q in zip(told[0].column, told[0].probability, strict=True)}
-    number, probability = np.array(list(p)), np.array(list(p.values()))
-    part = probability < 0.95
-    assert changed[number][part].mean() == pytest.approx(probability[part].mean(), abs=0.07)
-    assert changed[number].mean() == pytest.approx(probability.mean(), abs=0.03)

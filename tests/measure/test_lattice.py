@@ -4,9 +4,8 @@ import pytest
 from insitu import InputError
 from insitu.measure.columns import fit_columns
 from insitu.measure.facets import facets, surface
-from insitu.measure.following import follow, turn_and_strain
+from insitu.measure.following import follow, rigid_motion, turn_and_strain, turning
 from insitu.measure.lattice import crystals, fit_lattice
-from insitu.measure.motion import rigid_motion, turning
 from insitu.simulate.movie_files import shipped_movie
 from insitu.trust.columns import find_columns, match
 

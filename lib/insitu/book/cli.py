@@ -58,7 +58,7 @@ def split_values(arguments: Sequence[str]) -> list[str]:
 
 @click.group()
 def group() -> None:
-    """AI for in situ electron microscopy: denoise, judge and reconstruct files of your own.
+    """AI for in situ electron microscopy: denoise, judge, measure and reconstruct your own files.
 
     And run the book's chapters with your own values.
     """
@@ -96,6 +96,14 @@ def denoise(file: str, **options: Any) -> None:
 def judge(raw: str, denoised: str, **options: Any) -> None:
     """Judge DENOISED, by whatever program, by the counts of RAW."""
     _do("judge", raw, denoised, **options)
+
+
+@group.command(params=[*_MOVIE, *_RUN[:2]])
+@click.argument("file")
+@click.option("--denoised", default="", metavar="FILE", help="The same, by whatever program.")
+def measure(file: str, **options: Any) -> None:
+    """Name the columns in FILE, a movie of counts, and tell what happened to them and when."""
+    _do("measure", file, **options)
 
 
 @group.command(params=[*_RUN])

@@ -6,8 +6,7 @@ Two charts remember what one frame is too noisy to tell: `ewma` [1]_ weighs the 
 still being recorded is charted frame by frame, to the same bits as in one go; a lost frame (NaN)
 tells nothing, and the state is carried over it. How long they run until a false alarm, and which
 limit to set, is in `insitu.measure.run_lengths`, for frames that are independent. A denoiser's are
-not: `correlation.whitened` takes out what the past foretells, or the limit comes from a null
-(`run_lengths.limit_from_null`).
+not: then the limit comes from a null (`insitu.measure.nulls`).
 
 .. [1] S. W. Roberts, Technometrics 1 (1959) 239; J. M. Lucas, M. S. Saccucci, ibid. 32 (1990) 1.
 .. [2] E. S. Page, Biometrika 41 (1954) 100.
@@ -98,14 +97,14 @@ class Ewma(NamedTuple):
     level: Array  # (n, t) in its standard deviations while nothing happens
     slope: Array  # (n, t) its change since the frame before, in standard deviations of that
     alarm: NDArray[np.bool_]  # (n, t) whether the level is past the limit
-    state: Array  # (n,) to go on from
+    state: Array  # (1, n) to go on from
 
 
 def ewma(
     series: ArrayLike,
     *,
     weight: float = 0.2,
-    limit: float = 2.962,
+    limit: ArrayLike = 2.962,
     state: Array | None = None,
     restart: bool = False,
 ) -> Ewma:
@@ -120,9 +119,9 @@ def ewma(
         Standardised; NaN where a frame is lost.
     weight : float
         lambda, of the last frame, above 0 to 1; the memory is 1 / lambda frames.
-    limit : float
+    limit : float or (n,) array
         L; 2.962 gives a false alarm in 500 frames at the weight 0.2, see `run_lengths.ewma_limit`.
-    state : (n,) array, optional
+    state : (1, n) array, optional
         Of the frames before.
     restart : bool
         An alarm sets the average back to 0, so that each alarm is a new one.
@@ -146,20 +145,18 @@ def ewma(
     >>> bool(chart.alarm[0, 0])
     True
     """
-    x = series_of("series", series)
     checks.within("weight", weight, 1e-6, 1)
-    checks.positive("limit", limit)
-    z = state_of(state, (len(x),))
+    x, (z,), (limits,) = _prepared(series, state, 1, limit=limit)
     level, slope, alarm = (np.empty(x.shape, k, order="F") for k in (float, float, bool))
     sigma = np.sqrt(weight / (2 - weight))
     for t, now in enumerate(np.ascontiguousarray(x.T)):
         step = np.where(np.isnan(now), 0.0, weight * (now - z))
         z = z + step
         level[:, t], slope[:, t] = z / sigma, step
-        alarm[:, t] = np.abs(level[:, t]) > limit
+        alarm[:, t] = np.abs(level[:, t]) > limits
         if restart:
             z = np.where(alarm[:, t], 0.0, z)
-    return Ewma(level, slope / (weight * np.sqrt(2 / (2 - weight))), alarm, z)
+    return Ewma(level, slope / (weight * np.sqrt(2 / (2 - weight))), alarm, z[None])
 
 
 class Cusum(NamedTuple):
@@ -219,9 +216,8 @@ def cusum(
 
     .. [1] G. V. Moustakides, Ann. Stat. 14 (1986) 1379.
     """
-    x = series_of("series", series)
-    k, h = (_per_series(n, v, len(x)) for n, v in (("reference", reference), ("limit", limit)))
-    upper, lower, rising, falling = state_of(state, (4, len(x)))
+    x, start, (k, h) = _prepared(series, state, 4, reference=reference, limit=limit)
+    upper, lower, rising, falling = start
     higher, deeper = (np.empty(x.shape, order="F") for _ in range(2))  # frames are contiguous
     alarm, age = (np.empty(x.shape, kind, order="F") for kind in (bool, np.intp))
     for t, now in enumerate(np.ascontiguousarray(x.T)):
@@ -241,20 +237,20 @@ def cusum(
     return Cusum(higher, deeper, alarm, age, np.stack([upper, lower, rising, falling]))
 
 
-def state_of(state: Array | None, shape: tuple[int, ...]) -> Array:
-    """The state to go on from, zeros at the beginning."""
-    if state is None:
-        return np.zeros(shape)
-    if np.shape(state) != shape:
-        raise InputError(f"state: expected the shape {shape}, got {np.shape(state)}")
-    return np.asarray(state, np.float64)
-
-
-def _per_series(name: str, value: ArrayLike, number: int) -> Array:
-    """A setting of each series, if all are above 0 and there is one, or one for each."""
-    array = np.asarray(value, np.float64)
-    if array.shape not in ((), (number,)):
-        raise InputError(f"{name}: expected one value, or one of each of {number} series")
-    if not (array > 0).all():
-        raise InputError(f"{name}: got {array.min():g}, allowed is a positive number")
-    return array
+def _prepared(
+    series: ArrayLike, state: Array | None, rows: int, **settings: ArrayLike
+) -> tuple[Array, Array, list[Array]]:
+    """Series (n, t), the state to go on from, zeros at the beginning, and positive settings."""
+    x = series_of("series", series)
+    start = np.zeros((rows, len(x))) if state is None else np.asarray(state, np.float64)
+    if start.shape != (rows, len(x)):
+        raise InputError(f"state: expected the shape {(rows, len(x))}, got {start.shape}")
+    values = []
+    for name, value in settings.items():
+        array = np.asarray(value, np.float64)
+        if array.shape not in ((), (len(x),)):
+            raise InputError(f"{name}: expected one value, or one of each of {len(x)} series")
+        if not (array > 0).all():
+            raise InputError(f"{name}: got {array.min():g}, allowed is a positive number")
+        values.append(array)
+    return x, start, values

@@ -1,14 +1,12 @@
 """The table of events: what happened to which column, when, and how sure that is.
 
-`appearances` reads columns that appear or vanish from the states of `insitu.measure.states`;
-`level_changes` finds steps of an intensity (dims, brightens) or of a position (moves). Each event
-has its probability, and an interval for its time; `claimed` keeps as many as may be told if only a
-share of them is to be false.
+`appearances` reads columns that appear or vanish from the states of `insitu.measure.states`. Each
+event has its probability, and an interval for its time; `claimed` keeps as many as may be told if
+only a share of them is to be false.
 
 From the electrons of discs (columns, frames) to the events of which one in twenty may be false:
 
->>> from insitu.measure.evidence import disc_evidence
->>> from insitu.measure.states import learn_rates, smoothed
+>>> from insitu.measure.states import disc_evidence, learn_rates, smoothed
 >>> present = np.arange(400) < [[150], [400], [400]]
 >>> electrons = np.random.default_rng(0).poisson(np.where(present, 14, 9))
 >>> told = disc_evidence(electrons, 20, absent=0.45, present=0.7)
@@ -44,19 +42,13 @@ class Events(NamedTuple):
     y: Array  # (m,) of the column [A]
     x: Array
     column: NDArray[np.str_]  # (m,) its name
-    kind: NDArray[np.str_]  # (m,) appears, vanishes, dims, brightens or moves
+    kind: NDArray[np.str_]  # (m,) appears or vanishes
     probability: Array  # (m,)
 
     def where(self, mask: ArrayLike) -> Events:
         """The events at which `mask` (m,) is true."""
         chosen = np.asarray(mask, bool)
         return Events(*(field[chosen] for field in self))
-
-    def and_also(self, other: Events) -> Events:
-        """Both tables in one, in order of time."""
-        both = [np.concatenate(pair) for pair in zip(self, other, strict=True)]
-        order = np.argsort(both[0], kind="stable")
-        return Events(*(field[order] for field in both))
 
 
 class _Row(NamedTuple):
@@ -164,104 +156,6 @@ def appearances(
             frames = _quantiles(changes, s + 1, level)
             rows.append(_Row(n, frames, "appears" if rising else "vanishes", probability))
     return _table(rows, len(likely), positions, names, frame_time)
-
-
-def level_changes(
-    series: ArrayLike,
-    *,
-    rate: float = 1e-3,
-    spread: float = 3.0,
-    least: float = 0.5,
-    positions: ArrayLike | None = None,
-    names: Sequence[object] | None = None,
-    frame_time: float = 1.0,
-    level: float = 0.9,
-) -> Events:
-    """Steps of standardised series, by the evidence for one change against none [1]_.
-
-    With d the difference of the means of the n_2 frames from tau on and the n_1 before, V = 1 / n_1
-    + 1 / n_2 and the size of a step normal with the standard deviation S,
-    log B(tau) = (1/2) log(V / (V + S^2)) + (d^2 / 2) (1 / V - 1 / (V + S^2)), summed over the
-    components; the odds of a change are r / (1 - r) sum_tau B(tau). Where it is likelier than
-    `least`, both parts are looked at in the same way. A step up and down again within a long
-    series is seen if one of both shows alone; for short ones take the charts.
-
-    Parameters
-    ----------
-    series : (n, t) or (n, t, 2) array
-        Intensities, of which a change is called dims or brightens; or y and x, of which it is
-        called moves. With unit variance, by `charts.standardised`, over the square root of
-        `correlation.correlation_time` where frames are not independent; NaN where one is lost.
-    rate : float
-        r, probability of a change in a frame.
-    spread : float
-        S [standard deviations].
-    least : float
-        Probability from which on a change is told.
-    positions, names, frame_time, level
-        As of `appearances`.
-
-    Raises
-    ------
-    InputError
-        If a shape or a setting does not fit, or a value is infinite.
-
-    Examples
-    --------
-    >>> series = np.random.default_rng(0).standard_normal((1, 60))
-    >>> series[:, 40:] -= 2
-    >>> found = level_changes(series)
-    >>> found.kind, found.time, found.probability.round(2)
-    (array(['dims'], dtype='<U9'), array([40.]), array([1.]))
-
-    .. [1] A. F. M. Smith, Biometrika 62 (1975) 407.
-    """
-    x = np.asarray(series, np.float64)
-    if x.ndim not in (2, 3):
-        raise InputError(f"series: expected (series, frames) or one axis more, got {x.shape}")
-    if np.isinf(x).any():
-        raise InputError(f"series: {int(np.isinf(x).sum())} values are infinite; lost is NaN")
-    checks.within("rate", rate, 1e-12, 0.5)
-    checks.positive("spread", spread)
-    checks.within("least", least, 0.01, 1)
-    checks.within("level", level, 0.01, 0.999)
-    moves, x = x.ndim == 3, x if x.ndim == 3 else x[..., None]
-    rows = []
-    parts = [(n, 0, x.shape[1]) for n in range(len(x))]
-    while parts:
-        n, begin, end = parts.pop()
-        weights, step = _step_evidence(x[n, begin:end], spread)
-        if not len(weights):
-            continue
-        top = weights.max()
-        scaled = np.exp(weights - top)
-        odds = np.log(rate / (1 - rate)) + top + np.log(scaled.sum())
-        probability = float(1 / (1 + np.exp(-np.clip(odds, -700, 700))))
-        if probability < least:
-            continue
-        frames = _quantiles(scaled, begin + 1, level)
-        change = int(frames[0])
-        kind = "moves" if moves else "brightens" if step[change - begin - 1, 0] > 0 else "dims"
-        rows.append(_Row(n, frames, kind, probability))
-        parts += [(n, begin, change), (n, change, end)]
-    return _table(rows, len(x), positions, names, frame_time)
-
-
-def _step_evidence(x: Array, spread: float) -> tuple[Array, Array]:
-    """Log B of a change at each frame but the first (t - 1,), and the step there (t - 1, d)."""
-    known = np.asarray(np.isfinite(x).all(1))
-    values = np.where(known[:, None], x, 0)
-    total, number = np.cumsum(values, 0), np.cumsum(known)
-    if len(x) < 2 or number[-1] < 2:
-        return np.zeros(0), np.zeros((0, x.shape[1]))
-    first, second = number[:-1], number[-1] - number[:-1]
-    usable = (first > 0) & (second > 0)
-    n1, n2 = np.maximum(first, 1), np.maximum(second, 1)
-    step = (total[-1] - total[:-1]) / n2[:, None] - total[:-1] / n1[:, None]
-    v = 1 / n1 + 1 / n2
-    wide = v + spread**2
-    evidence = step.shape[1] * 0.5 * np.log(v / wide) + 0.5 * (step**2).sum(1) * (1 / v - 1 / wide)
-    return np.where(usable, evidence, -np.inf), step
 
 
 def claimed(probability: ArrayLike, rate: float = 0.05) -> NDArray[np.bool_]:

@@ -23,6 +23,7 @@ from torch import Tensor
 
 PARAMETERS = 7  # y, x [A], intensity, log of the width, background, and its slopes [1/A]
 Y, X, INTENSITY, WIDTH, BACKGROUND, SLOPE_Y, SLOPE_X = range(PARAMETERS)
+_EXACT = {"mps": torch.float32}  # which has no doubles
 BLOB, RAMP = (Y, X, INTENSITY, WIDTH), (BACKGROUND, SLOPE_Y, SLOPE_X)
 
 
@@ -33,6 +34,7 @@ class Cells(NamedTuple):
     inside: Tensor  # (n, p) 1 for a pixel of the cell, 0 for none
     y: Tensor  # (n, p) places of the pixels [A]
     x: Tensor
+    ramp: Tensor  # (n, 3, p) of the background: 1, y and x from the column's start [A]
     near: Tensor  # (n, k) columns that reach the cell, itself first; n where there is none
     start: Tensor  # (n, 2) about which the background is linear [A]
     free: list[int]  # parameters that are fitted, q of them, b of the blob and r of the ramp
@@ -84,13 +86,16 @@ def make_cells(
         return made if exact else made.to(like.dtype)
 
     y, x = (tensor(grid[:, axis][pixels]) for axis in (0, 1))
+    at = tensor(start)
+    ramp = torch.stack([torch.ones_like(y), y - at[:, :1], x - at[:, 1:]], 1)
     return Cells(
         tensor(pixels, True),
         tensor(inside),
         y,
         x,
+        ramp,
         tensor(near, True),
-        tensor(start),
+        at,
         free,
         [tensor(strip, True) for strip in strips],
         tensor(place, True),
@@ -132,62 +137,81 @@ def _places(
     return np.where(nowhere, starts[-1], index), int(starts[-1]) + 1
 
 
-def design(theta: Tensor, cells: Cells) -> tuple[Tensor, Tensor]:
-    """Expected value of each pixel of the cells (t, n, p), and its derivatives (t, n, f, p).
+def expected(theta: Tensor, cells: Cells) -> Tensor:
+    """Expected value of each pixel of the cells, (t, n, p).
 
     m = b + b_y (y - y_s) + b_x (x - x_s) + sum_j V_j a / (2 pi s_j^2) exp(-r_j^2 / (2 s_j^2)),
     at the middle of each pixel, of area a.
     """
+    blob = _units(theta, cells)[-1]
+    blob *= _around(theta, cells)[..., INTENSITY, None]
+    return blob.sum(2) + _background(theta, cells)
+
+
+def design(theta: Tensor, cells: Cells) -> tuple[Tensor, Tensor]:
+    """`expected` (t, n, p), and its derivatives by all that is free (t, n, f, p)."""
     t, n, _ = theta.shape
-    away = theta.new_zeros(t, 1, PARAMETERS)
-    around = torch.cat([theta, away], 1)[:, cells.near]  # (t, n, k, 7)
-    y, x, volume, log_width = (around[..., q, None] for q in range(4))
-    per_width = torch.exp(-log_width)
-    dy, dx = (cells.y[:, None] - y) * per_width, (cells.x[:, None] - x) * per_width
-    square = dy * dy + dx * dx
-    unit = torch.exp(-0.5 * square)
-    unit *= per_width**2 * (cells.area / (2 * np.pi))
-    unit *= cells.inside[:, None] * (cells.near < n)[..., None]
-    blob = volume * unit
-    ramp = torch.stack(
-        [
-            cells.inside,
-            (cells.y - cells.start[:, :1]) * cells.inside,
-            (cells.x - cells.start[:, 1:]) * cells.inside,
-        ],
-        1,
-    )  # (n, 3, p)
-    value = blob.sum(2) + torch.einsum("tnq,nqp->tnp", theta[..., BACKGROUND:], ramp)
+    per_width, dy, dx, square, unit = _units(theta, cells)
+    blob = _around(theta, cells)[..., INTENSITY, None] * unit
+    value = blob.sum(2) + _background(theta, cells)
     k, number = cells.near.shape[1], sum(q in BLOB for q in cells.free)
     slopes = theta.new_empty(t, n, cells.place.shape[1], cells.y.shape[1])
     blobs = slopes[:, :, : k * number].unflatten(2, (k, number))
-    slope = blob * per_width
-    torch.mul(dy, slope, out=blobs[..., Y, :])
-    torch.mul(dx, slope, out=blobs[..., X, :])
     blobs[..., INTENSITY, :] = unit
     if WIDTH in cells.free:
-        torch.mul(square - 2, blob, out=blobs[..., WIDTH, :])
-    slopes[:, :, k * number :] = ramp[:, [q - BACKGROUND for q in cells.free if q in RAMP]]
+        torch.mul(square.sub_(2), blob, out=blobs[..., WIDTH, :])
+    blob *= per_width
+    torch.mul(dy, blob, out=blobs[..., Y, :])
+    torch.mul(dx, blob, out=blobs[..., X, :])
+    slopes[:, :, k * number :] = cells.ramp[:, [q - BACKGROUND for q in cells.free if q in RAMP]]
     return value, slopes
+
+
+def _around(theta: Tensor, cells: Cells) -> Tensor:
+    """Parameters of the columns that reach each cell, (t, n, k, 7); 0 for none."""
+    away = theta.new_zeros(len(theta), 1, PARAMETERS)
+    return torch.cat([theta, away], 1)[:, cells.near]
+
+
+def _units(theta: Tensor, cells: Cells) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Of each Gaussian: 1 / s (t, n, k, 1); dy / s, dx / s, r^2 / s^2, and itself for V = 1."""
+    y, x, _, log_width = (_around(theta, cells)[..., q, None] for q in range(4))
+    per_width = torch.exp(-log_width)
+    dy, dx = (cells.y[:, None] - y).mul_(per_width), (cells.x[:, None] - x).mul_(per_width)
+    square = (dy * dy).addcmul_(dx, dx)
+    unit = torch.exp(-0.5 * square).mul_(per_width**2 * (cells.area / (2 * np.pi)))
+    return per_width, dy, dx, square, unit
+
+
+def _background(theta: Tensor, cells: Cells) -> Tensor:
+    return torch.einsum("tnq,nqp->tnp", theta[..., BACKGROUND:], cells.ramp)
 
 
 def normal_equations(
     slopes: Tensor, score: Tensor, information: Tensor, cells: Cells
 ) -> tuple[Tensor, Tensor]:
     """Gradient (t, n, q) of the log-likelihood, and the blocks of the Fisher information."""
-    t, n, _, _ = slopes.shape
-    weighted = slopes * information[:, :, None]
-    matrix = weighted @ slopes.transpose(2, 3)  # (t, n, f, f)
-    blocks = matrix.new_zeros(t, cells.size)
-    blocks.index_add_(1, cells.place.reshape(-1), matrix.reshape(t, -1))
-    part = (slopes @ score[..., None])[..., 0]  # (t, n, f)
+    t = len(slopes)
+    matrix = (slopes * information[:, :, None]) @ slopes.transpose(2, 3)  # (t, n, f, f)
+    blocks = matrix.new_zeros(t, cells.size, dtype=_EXACT.get(matrix.device.type, torch.float64))
+    blocks.index_add_(1, cells.place.reshape(-1), matrix.reshape(t, -1).to(blocks))
+    return gradient_of(slopes, score, cells), blocks
+
+
+def gradient_of(slopes: Tensor, score: Tensor, cells: Cells) -> Tensor:
+    """Gradient (t, n, q) by the slopes (t or 1, n, f, p) and the score of each pixel (t, n, p)."""
+    t, n, _ = score.shape
+    if len(slopes) == 1:
+        part = (slopes[0] @ score.permute(1, 2, 0)).permute(2, 0, 1)  # (t, n, f)
+    else:
+        part = (slopes @ score[..., None])[..., 0]
     k, number = cells.near.shape[1], sum(q in BLOB for q in cells.free)
     gradient = part.new_zeros(t, n + 1, len(cells.free))
     gradient[..., :number].index_add_(
         1, cells.near.reshape(-1), part[..., : number * k].reshape(t, n * k, number)
     )
     gradient[:, :n, number:] += part[..., number * k :]
-    return gradient[:, :n], blocks
+    return gradient[:, :n]
 
 
 class Solution(NamedTuple):
@@ -210,9 +234,10 @@ def solve(
     """Solve the normal equations; with `errors`, also find the diagonal of the inverse.
 
     Columns that are not `free` (t, n) stay; `damping` (t, n) is Levenberg's, relative to the
-    diagonal.
+    diagonal. One matrix may serve many gradients: then blocks, free and damping have t = 1.
     """
-    diagonal, above, scales, size = _scaled(blocks, free, damping, cells)
+    kind, gradient = gradient.dtype, gradient.to(blocks)
+    diagonal, above, scales, size = _scaled(blocks, free, damping.to(blocks), cells)
     sides = [
         gradient[:, strip].flatten(1) * scale
         for strip, scale in zip(cells.strips, scales, strict=True)
@@ -222,7 +247,7 @@ def solve(
         if s:
             coupled = inverse[-1] @ above[s - 1]
             block = block - above[s - 1].transpose(1, 2) @ coupled
-            sides[s] = sides[s] - (coupled.transpose(1, 2) @ sides[s - 1][..., None])[..., 0]
+            sides[s] = sides[s] - _times(coupled.transpose(1, 2), sides[s - 1])
         inverse.append(torch.linalg.inv_ex(block).inverse)
     step, variance, information = (torch.zeros_like(gradient) for _ in range(3))
     found = later = torch.empty(0)
@@ -231,18 +256,25 @@ def solve(
         part, full = sides[s], inverse[s]
         last = s + 1 == len(diagonal)
         if not last:
-            part = part - (above[s] @ found[..., None])[..., 0]
-        found = (inverse[s] @ part[..., None])[..., 0]
+            part = part - _times(above[s], found)
+        found = _times(inverse[s], part)
         step[:, cells.strips[s]] = (found * scales[s]).reshape(shape)
-        information[:, cells.strips[s]] = size[s].reshape(shape)
+        information[:, cells.strips[s]] = size[s].reshape(len(size[s]), -1, shape[2])
         if errors:
             if not last:
                 coupled = inverse[s] @ above[s]
                 full = full + coupled @ later @ coupled.transpose(1, 2)
             later = full
             spread = torch.diagonal(full, dim1=1, dim2=2) * scales[s] ** 2
-            variance[:, cells.strips[s]] = spread.reshape(shape)
-    return Solution(step, variance, information)
+            variance[:, cells.strips[s]] = spread.reshape(len(spread), -1, shape[2])
+    return Solution(*(q.to(kind) for q in (step, variance, information)))
+
+
+def _times(matrix: Tensor, vectors: Tensor) -> Tensor:
+    """Products (t, m) of matrices (t or 1, m, k) and vectors (t, k)."""
+    if len(matrix) == 1:
+        return vectors @ matrix[0].T
+    return (matrix @ vectors[..., None])[..., 0]
 
 
 def _scaled(

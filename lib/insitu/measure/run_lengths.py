@@ -3,8 +3,7 @@
 If frames are independent, the chart is a Markov chain: its range is cut into cells, and with Q the
 probabilities of going from cell to cell without an alarm the mean number of frames until the first
 is (I - Q)^-1 1; Brook and Evans [1]_ for `cusum`, Lucas and Saccucci [2]_ for `ewma`. If they are
-not, as behind a denoiser, `limit_from_null` takes the limit from charts of a null: a measured one,
-or `correlation.gaussian_null` of the measured autocovariance.
+not, as behind a denoiser, the limit comes from a null (`insitu.measure.nulls`).
 
 .. [1] D. Brook, D. A. Evans, Biometrika 59 (1972) 539.
 .. [2] J. M. Lucas, M. S. Saccucci, Technometrics 32 (1990) 1.
@@ -15,43 +14,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy import optimize, special, stats
 
 from insitu import InputError, checks
-from insitu.measure.charts import series_of
 
 Array = NDArray[np.float64]
-Law = Callable[[Array], Array]  # P(x <= value) of the standardised value of a frame
 CELLS = 201  # of the Markov chain; twice as many change the run lengths below by less than 0.3 %
 
 
-def normal(values: Array) -> Array:
-    """The normal law."""
-    return np.asarray(special.ndtr(values))
-
-
-def skewed(skewness: float) -> Law:
-    """The law of a count of few electrons: gamma's, with the third moment of the count.
-
-    Of the standardised count, m^-1/2 for Poisson's of mean m. The limit for the normal law is too
-    low for counts that rise and too high for those that fall. Counts are whole numbers, so that
-    the run length that was asked for is kept within what an electron more or less makes of it.
-
-    >>> float(skewed(1 / 3)(np.array(0.0)).round(3))
-    0.522
-    """
-    checks.within("skewness", skewness, 1e-6, 10)
-
-    def law(values: Array) -> Array:
-        return np.asarray(stats.pearson3.cdf(values, skewness))
-
-    return law
-
-
-def ewma_run_length(
-    shift: float, *, weight: float = 0.2, limit: float = 2.962, law: Law = normal
-) -> float:
+def ewma_run_length(shift: float, *, weight: float = 0.2, limit: float = 2.962) -> float:
     """Mean number of frames until `charts.ewma` alarms, from z = 0.
 
     Parameters
@@ -60,15 +32,13 @@ def ewma_run_length(
         Of the series, in standard deviations; 0 while nothing happens.
     weight, limit : float
         Of the chart.
-    law : function
-        Of the standardised value of a frame.
 
     Examples
     --------
     >>> round(ewma_run_length(0)), round(ewma_run_length(1), 1)
     (500, 10.5)
     """
-    return float(_mean_length(_ewma_chain(shift, weight, limit, law))[CELLS // 2])
+    return float(_mean_length(_ewma_chain(shift, weight, limit))[CELLS // 2])
 
 
 def cusum_run_length(
@@ -76,7 +46,6 @@ def cusum_run_length(
     *,
     reference: float = 0.5,
     limit: float = 5.0,
-    law: Law = normal,
     sides: str = "both",
 ) -> float:
     """Mean number of frames until `charts.cusum` alarms, from 0.
@@ -93,7 +62,7 @@ def cusum_run_length(
     """
     checks.one_of("sides", sides, ("both", "upper", "lower"))
     rates = [
-        1 / _mean_length(_cusum_chain(shift, reference, limit, law, side))[0]
+        1 / _mean_length(_cusum_chain(shift, reference, limit, side))[0]
         for side in ("upper", "lower")
         if sides in ("both", side)
     ]
@@ -106,7 +75,6 @@ def cusum_power(
     *,
     reference: float = 0.5,
     limit: float = 5.0,
-    law: Law = normal,
 ) -> float:
     """Probability that `charts.cusum` alarms within so many frames of a shift upwards.
 
@@ -117,7 +85,7 @@ def cusum_power(
     >>> round(cusum_power(1.0, 10), 2), round(cusum_power(1.0, 30), 2)
     (0.61, 0.99)
     """
-    chain = _cusum_chain(shift, reference, limit, law, "upper")
+    chain = _cusum_chain(shift, reference, limit, "upper")
     return float(1 - np.linalg.matrix_power(chain, int(frames)).sum(1)[0])
 
 
@@ -157,7 +125,7 @@ def detectable_shift(frames: int, run_length: float, *, power: float = 0.95) -> 
     return float(optimize.brentq(miss, 0.1, min(8, largest), xtol=1e-3))
 
 
-def ewma_limit(run_length: float, *, weight: float = 0.2, law: Law = normal) -> float:
+def ewma_limit(run_length: float, *, weight: float = 0.2) -> float:
     """Limit of `charts.ewma` with this many frames until a false alarm of a series, on average.
 
     Of n series together one alarms falsely every run_length / n frames.
@@ -167,12 +135,10 @@ def ewma_limit(run_length: float, *, weight: float = 0.2, law: Law = normal) -> 
     >>> round(ewma_limit(500, weight=0.2), 2)
     2.96
     """
-    return _limit(lambda h: ewma_run_length(0, weight=weight, limit=h, law=law), run_length, 9)
+    return _limit(lambda h: ewma_run_length(0, weight=weight, limit=h), run_length, 9)
 
 
-def cusum_limit(
-    run_length: float, *, reference: float = 0.5, law: Law = normal, sides: str = "both"
-) -> float:
+def cusum_limit(run_length: float, *, reference: float = 0.5, sides: str = "both") -> float:
     """Limit of `charts.cusum` with this many frames until a false alarm of a series, on average.
 
     Examples
@@ -182,7 +148,7 @@ def cusum_limit(
     """
 
     def length(h: float) -> float:
-        return cusum_run_length(0, reference=reference, limit=h, law=law, sides=sides)
+        return cusum_run_length(0, reference=reference, limit=h, sides=sides)
 
     return _limit(length, run_length, 20 / reference)
 
@@ -206,89 +172,22 @@ def _mean_length(chain: Array) -> Array:
     return np.asarray(np.linalg.solve(np.eye(len(chain)) - chain, np.ones(len(chain))))
 
 
-def _ewma_chain(shift: float, weight: float, limit: float, law: Law) -> Array:
+def _ewma_chain(shift: float, weight: float, limit: float) -> Array:
     """Probabilities from cell to cell of (-L sigma_z, L sigma_z)."""
     checks.within("weight", weight, 1e-3, 1)
     checks.positive("limit", limit)
     edges = np.linspace(-1, 1, CELLS + 1) * limit * np.sqrt(weight / (2 - weight))
     centres = (edges[1:] + edges[:-1]) / 2
     needed = (edges - (1 - weight) * centres[:, None]) / weight
-    return np.diff(law(needed - shift), axis=1)
+    return np.diff(special.ndtr(needed - shift), axis=1)
 
 
-def _cusum_chain(shift: float, reference: float, limit: float, law: Law, side: str) -> Array:
+def _cusum_chain(shift: float, reference: float, limit: float, side: str) -> Array:
     """Probabilities from cell to cell of (0, h); the first is half as wide, and is at 0."""
     checks.positive("reference", reference)
     checks.positive("limit", limit)
     width = 2 * limit / (2 * CELLS - 1)
     centres = np.arange(CELLS) * width
     needed = reference + centres + width / 2 - centres[:, None]
-    below = law(needed - shift) if side == "upper" else 1 - law(-needed - shift)
+    below = special.ndtr(needed - shift) if side == "upper" else 1 - special.ndtr(-needed - shift)
     return np.diff(below, axis=1, prepend=0)
-
-
-def limit_from_null(statistic: ArrayLike, run_length: float, *, block: int = 250) -> float:
-    """Limit from charts in which nothing happens, whatever the law and the memory of the frames.
-
-    The largest value of each block of frames stays below the limit with the probability
-    exp(-block / run_length). Where that needs fewer than 20 of the blocks above it, the excess over
-    the largest twentieth is taken to be exponential, as a cumulative sum's is; that of an average
-    of normal noise falls faster, so that its limit is a little too high.
-
-    Parameters
-    ----------
-    statistic : (n, t) array
-        `Cusum.statistic`, or |level| of `Ewma`, charted without `restart`.
-    run_length : float
-        Frames until a false alarm of one series, on average.
-    block : int
-        Frames, many times what the chart remembers.
-
-    Raises
-    ------
-    InputError
-        If there are fewer than 400 blocks.
-
-    Examples
-    --------
-    >>> from insitu.measure import charts
-    >>> noise = np.random.default_rng(0).standard_normal((200, 3000))
-    >>> round(limit_from_null(np.abs(charts.ewma(noise).level), 500), 1)
-    3.0
-    """
-    values = series_of("statistic", statistic)
-    blocks = values.shape[1] // block
-    if len(values) * blocks < 400:
-        raise InputError(
-            f"statistic: {len(values) * blocks} blocks of {block} frames are too few for a limit; "
-            "give 400 or more"
-        )
-    checks.positive("run_length", run_length, "frames")
-    cut = values[:, values.shape[1] - blocks * block :].reshape(-1, block)
-    peaks = np.sort(np.nan_to_num(cut).max(1))
-    above = -np.expm1(-block / run_length)  # share of the blocks that alarm
-    if above * len(peaks) >= 20:
-        return float(np.quantile(peaks, 1 - above))
-    tail = peaks[-max(20, len(peaks) // 20) :]
-    return float(tail[0] + (tail - tail[0]).mean() * np.log(len(tail) / len(peaks) / above))
-
-
-def p_values(peaks: ArrayLike, null_peaks: ArrayLike) -> Array:
-    """Probability of peaks as high or higher if nothing happens, by those of a null.
-
-    (1 + number of null peaks at or above) / (1 + number of null peaks) [1]_: never 0, and never too
-    small. For `insitu.trust.likelihood.discoveries` among n series at the rate q the null needs
-    several times n / q peaks. A peak that is NaN has the probability 1.
-
-    .. [1] A. C. Davison, D. V. Hinkley, Bootstrap Methods, Cambridge (1997), section 4.2.
-
-    Examples
-    --------
-    >>> p_values([3.5, 0.0], [1.0, 2.0, 3.0])
-    array([0.25, 1.  ])
-    """
-    null = np.sort(np.asarray(null_peaks, np.float64).ravel())
-    checks.finite("null_peaks", null)
-    values = np.nan_to_num(np.asarray(peaks, np.float64), nan=-np.inf)
-    above = len(null) - np.searchsorted(null, values, side="left")
-    return np.asarray((1 + above) / (1 + len(null)))

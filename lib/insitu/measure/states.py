@@ -2,21 +2,20 @@
 
 A column is absent or present in each frame; it appears with the probability a a frame and vanishes
 with v. What a frame's counts say is one number, the log-likelihood ratio e_t of present against
-absent (`insitu.measure.evidence`); a frame that is lost says 0. The log-odds of present then follow
+absent (`disc_evidence`); a frame that is lost says 0. The log-odds of present then follow
 from the frames before and after [1]_: with p' the prior odds that the frame before leaves,
 
     l_t = log p'_t + e_t,   b_t = log [(1 - v) exp(e + b)_{t+1} + v] / [a exp(e + b)_{t+1} + 1 - a],
 
 and of all frames together they are l_t + b_t. The rates are learned from all columns together
 (`learn_rates`). Frames that are not independent, as behind a denoiser, say less than they seem to:
-divide the evidence by `insitu.measure.correlation.correlation_time`.
+take the evidence from the counts.
 
 .. [1] L. R. Rabiner, Proc. IEEE 77 (1989) 257.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from typing import NamedTuple
 
 import numpy as np
@@ -24,9 +23,112 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
 from insitu import InputError, checks
+from insitu.counting.detector import Detector
+from insitu.counting.poisson import Poisson
 from insitu.measure.charts import series_of
+from insitu.trust.likelihood import disc_sums
 
 Array = NDArray[np.float64]
+
+
+def disc_evidence(
+    electrons: ArrayLike,
+    pixels: ArrayLike,
+    absent: ArrayLike,
+    present: ArrayLike,
+    detector: Detector | None = None,
+) -> Array:
+    """Log-likelihood ratio of a column against none, of counts in discs.
+
+    K log(theta_1 / theta_0) - N log(Z_1 / Z_0) for K electrons in N pixels, as in
+    `insitu.trust.likelihood.ratio_test`: K log(m_1 / m_0) - N (m_1 - m_0) for Poisson's counts.
+
+    Parameters
+    ----------
+    electrons : (n, t) array
+        Sums over the disc of each column in each frame; NaN where a frame is lost.
+    pixels : (n,) array or float
+        Of each disc.
+    absent, present : (n,) arrays or float
+        Expected counts of a disc's pixel without the column and with it [e-/px].
+    detector : Detector, optional
+        Of the exponential family; Poisson's by default.
+
+    Returns
+    -------
+    (n, t) array
+        [nat]; 0 where a frame is lost.
+
+    Raises
+    ------
+    InputError
+        If a mean is not positive, or a count negative or infinite.
+
+    Examples
+    --------
+    >>> disc_evidence([[8, 14, np.nan]], 20, absent=0.45, present=0.6).round(2)
+    array([[-0.7 ,  1.03,  0.  ]])
+    """
+    counts = series_of("electrons", electrons)
+    checks.not_negative("electrons", np.nan_to_num(counts))
+    n = len(counts)
+    m0, m1, size = (np.broadcast_to(np.asarray(v, float), n) for v in (absent, present, pixels))
+    for mean in (m0, m1):
+        if not np.all((mean > 0) & np.isfinite(mean)):
+            raise InputError("absent, present: expected counts must be positive")
+    none, one = (np.log((detector or Poisson()).table(m, 1)) for m in (m0, m1))
+    partition = none[:, 0] - one[:, 0]  # log Z = -log P(0)
+    theta = one[:, 1] - none[:, 1] + partition
+    evidence = counts * theta[:, None] - (size * partition)[:, None]
+    return np.nan_to_num(evidence)
+
+
+def evidence_at(
+    counts: ArrayLike,
+    denoised: ArrayLike,
+    sites: ArrayLike,
+    pixel_size: float,
+    *,
+    radius: float = 0.6,
+    detector: Detector | None = None,
+) -> Array:
+    """Log-likelihood ratios (n, t) of a column at each site, of the counts of discs there.
+
+    The denoised movie tells what to expect: without a column its median, with one the upper
+    quarter of what it shows at that site, but 10 % more than without at least. A wider disc would
+    tell less: columns have rings of the other sign.
+
+    Parameters
+    ----------
+    counts, denoised : (t, y, x) arrays
+        [e-/px].
+    sites : (t, n, 2) array
+        y and x in every frame [A], such as of `insitu.measure.following.lattice_sites`.
+    pixel_size : float
+        [A].
+    radius : float
+        Of the discs [A].
+    detector : Detector, optional
+        Poisson's by default.
+
+    Examples
+    --------
+    >>> counts = np.random.default_rng(0).poisson(0.5, (40, 20, 20))
+    >>> told = evidence_at(counts, np.full((40, 20, 20), 0.5), np.full((40, 1, 2), 2.4), 0.24)
+    >>> told.shape, bool(told.mean() < 0)
+    ((1, 40), True)
+    """
+    movie, shown = np.asarray(counts), np.asarray(denoised)
+    places = np.asarray(sites, np.float64) / pixel_size
+    size = radius / pixel_size
+    electrons, pixels = np.stack(
+        [disc_sums(f, p, size) for f, p in zip(movie, places, strict=True)], -1
+    )
+    told = np.stack([disc_sums(f, p, size)[0] for f, p in zip(shown, places, strict=True)], -1)
+    absent = float(np.median(shown))
+    present = np.maximum(np.quantile(told / pixels, 0.75, axis=1), 1.1 * absent)
+    mean = pixels.mean(1)  # a pixel more or less is how a disc lies on the grid
+    return disc_evidence(electrons * mean[:, None] / pixels, mean, absent, present, detector)
 
 
 class Rates(NamedTuple):
@@ -187,51 +289,3 @@ def learn_rates(evidence: ArrayLike, start: Rates = Rates(), *, rounds: int = 60
         if np.allclose(last, rates, rtol=1e-3, atol=0):
             break
     return Rates(*(min(max(r, 1e-9), 1 - 1e-9) for r in rates))
-
-
-def lagged(evidence: ArrayLike, rates: Rates, lag: int) -> Array:
-    """Log-odds of present in each frame, from the frames up to `lag` after it, (n, t)."""
-    e = np.nan_to_num(series_of("evidence", evidence))
-    checks.within("lag", lag, 0, 1_000_000, "frames")
-    odds, _ = filtered(e, rates)
-    back = np.zeros_like(e)
-    for ahead in range(min(lag, e.shape[1] - 1), 0, -1):
-        # of all frames at once: what the frame `ahead` later says, one step nearer
-        back[:, : e.shape[1] - ahead] = _backward(
-            e[:, ahead:] + back[:, : e.shape[1] - ahead], rates
-        )
-    return odds + back
-
-
-class Stream:
-    """`filtered` and `lagged`, one frame in, and one out.
-
-    Examples
-    --------
-    >>> stream = Stream(Rates(0.01, 0.01), lag=1)
-    >>> for frame in ([-3.0], [0.0], [3.0]):
-    ...     now, before = stream.update(frame)
-    >>> expit(now).round(2), expit(before).round(2)
-    (array([0.58]), array([0.5]))
-    """
-
-    def __init__(self, rates: Rates, *, lag: int = 0) -> None:
-        checks.within("lag", lag, 0, 1_000_000, "frames")
-        self.rates, self.lag = rates.checked(), lag
-        self._state: Array | None = None
-        self._last: deque[tuple[Array, Array]] = deque(maxlen=lag + 1)
-
-    def update(self, evidence: ArrayLike) -> tuple[Array, Array | None]:
-        """Log-odds (n,) of this frame, and of that `lag` before, if there is one.
-
-        `evidence` (n,) is this frame's, NaN where it is lost.
-        """
-        told = np.nan_to_num(np.asarray(evidence, np.float64))
-        odds, self._state = filtered(told[:, None], self.rates, state=self._state)
-        self._last.append((told, odds[:, 0]))
-        if len(self._last) <= self.lag:
-            return odds[:, 0], None
-        back = np.zeros_like(told)
-        for later, _ in list(self._last)[:0:-1]:
-            back = _backward(later + back, self.rates)
-        return odds[:, 0], self._last[0][1] + back
