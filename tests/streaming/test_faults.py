@@ -1,4 +1,4 @@
-"""What goes wrong with long runs, each with real processes: nothing lost, nothing silently wrong."""
+"""What goes wrong with long runs, each with real processes: nothing lost or silently wrong."""
 
 import os
 import signal
@@ -34,7 +34,7 @@ def client_of_its_own(task, output, pause=0.1):
     return subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
 
 
-def wait_for(ready, seconds=60):
+def wait_for(ready, seconds=300):
     end = time.monotonic() + seconds
     while not ready():
         assert time.monotonic() < end, "it did not begin"
@@ -96,7 +96,7 @@ def test_a_client_is_killed_while_it_records(tmp_path, counts):
     there = logged(output)
     assert 3 <= there < FRAMES // 16
     with (output / LOG).open("a") as log:
-        log.write('[[9, 0, 0], 16, 18')  # what a kill can leave of a line
+        log.write("[[9, 0, 0], 16, 18")  # what a kill can leave of a line
     kept = [output / "c" / f"{k}" / "0" / "0" for k in range(3)]
     before = [path.stat().st_mtime_ns for path in kept]
     store = record(SlowMovie(0), output)
@@ -149,7 +149,7 @@ def test_a_chunk_is_not_what_was_written(fault, shards, tmp_path, counts):
         file.unlink()
         plain = zarr.open_array(store.path, mode="r")[16 * shards : 32 * shards]
         assert not plain.any()  # what zarr itself makes of it
-    with pytest.raises(InputError, match="is damaged|is missing or was changed"):
+    with pytest.raises(InputError, match=r"is damaged|is missing or was changed"):
         open_store(store.path)[:]
     with pytest.raises(InputError, match="make the store again from its source"):
         measure(store.path, tmp_path / "out")
@@ -221,7 +221,7 @@ def test_a_file_is_still_growing(tmp_path, counts):
     program = (
         "import sys, time, numpy, tifffile\n"
         "for frame in numpy.load(sys.argv[1]):\n"
-        "    tifffile.imwrite(sys.argv[2], frame, append=True, photometric='minisblack')\n"
+        "    tifffile.imwrite(sys.argv[2], frame, append=True, metadata=None)\n"
         "    time.sleep(0.02)\n"
     )
     writer = subprocess.Popen(
@@ -254,6 +254,9 @@ def test_two_clients_on_one_store(tmp_path, counts):
 
 
 def test_what_kills_every_worker_is_named(tmp_path):
-    with cluster(1) as workers, Client(workers) as client:
-        with pytest.raises(InputError, match="killed several workers"):
-            measure(DeadlyMovie(), tmp_path / "out", client=client)
+    with (
+        cluster(1) as workers,
+        Client(workers) as client,
+        pytest.raises(InputError, match="killed several workers"),
+    ):
+        measure(DeadlyMovie(), tmp_path / "out", client=client)

@@ -64,6 +64,11 @@ class Store:
         return self.array.shape
 
     @property
+    def ndim(self) -> int:
+        """Three, as of any movie: dask asks."""
+        return 3
+
+    @property
     def dtype(self) -> np.dtype[Any]:
         """Type of the values."""
         return self.array.dtype
@@ -179,6 +184,9 @@ class Store:
             slice(min(r[k].start for r in regions), max(r[k].stop for r in regions))
             for k in range(3)
         )
+        if self.array.shards:  # else zarr reads what is there first, which may be torn
+            file = (b.start // n for b, n in zip(box, self.array.shards, strict=True))
+            self.path.joinpath("c", *map(str, file)).unlink(missing_ok=True)
         self.array[box] = values
         entries = []
         for index, region in zip(task, regions, strict=True):
@@ -299,7 +307,7 @@ def open_store(path: str | Path) -> Store:
     if not (path / LOG).is_file():
         raise InputError(f"{path} is no store of frames; make one by insitu.streaming.record")
     try:
-        array: Any = zarr.open_array(path, mode="r+", config={"write_empty_chunks": True})
+        array: Any = zarr.open_array(path, mode="r+").with_config({"write_empty_chunks": True})
     except Exception as error:  # of a damaged zarr.json
         raise InputError(f"{path} cannot be opened as zarr: {str(error)[:200]}") from None
     return Store(path, array, {entry.chunk: entry for entry in _logged(path / LOG)})
