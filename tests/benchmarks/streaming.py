@@ -98,7 +98,7 @@ class Memory:
 
 def workers(number):
     return LocalCluster(
-        n_workers=number, threads_per_worker=1, dashboard_address=None, memory_limit=0
+        n_workers=number, threads_per_worker=1, dashboard_address=":0", memory_limit=0
     )
 
 

@@ -330,7 +330,7 @@ def test_a_sweep_is_gathered(small_book, tmp_path, workers):
     out, more = tmp_path / "out", contextlib.nullcontext()
     if workers:
         more = LocalCluster(
-            n_workers=workers, threads_per_worker=1, dashboard_address=None, memory_limit=0
+            n_workers=workers, threads_per_worker=1, dashboard_address=":0", memory_limit=0
         )
     with more as cluster:
         on = ("--cluster", cluster.scheduler_address) if workers else ()

@@ -45,7 +45,7 @@ class DeadlyMovie(SlowMovie):
 
 def cluster(workers=2, **options):
     return LocalCluster(
-        n_workers=workers, threads_per_worker=1, dashboard_address=None, memory_limit=0, **options
+        n_workers=workers, threads_per_worker=1, dashboard_address=":0", memory_limit=0, **options
     )
 
 

@@ -48,6 +48,10 @@ class Source(NamedTuple):
 
     def sent(self, first: int, last: int) -> Source:
         """What a worker needs for these frames: of an array in memory, no more than them."""
+        if hasattr(self.data, "dask"):
+            from dask import optimize
+
+            return self._replace(data=_Part(optimize(self.data[first:last])[0], first))
         if isinstance(self.data, np.ndarray) and not isinstance(self.data, np.memmap):
             return self._replace(data=_Part(self.data[first:last], first))
         return self
@@ -56,7 +60,7 @@ class Source(NamedTuple):
 class _Part:
     """Some frames of an array, cut by their numbers in it."""
 
-    def __init__(self, frames: NDArray[Any], first: int) -> None:
+    def __init__(self, frames: Any, first: int) -> None:
         self.frames, self.first = frames, first
 
     def __getitem__(self, key: tuple[slice, ...]) -> NDArray[Any]:
