@@ -17,6 +17,7 @@ ORDER = [
     {"trust"},
     {"measure", "tomography"},
     {"own"},
+    {"streaming"},
     {"book"},
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}

@@ -12,6 +12,7 @@ The packages are the parts of the book in the order in which data flow:
 - `insitu.tomography`: from tilt series to volumes
 - `insitu.files`: movies, images and tilt series of every format, and results that are whole
 - `insitu.own`: all of this for a file of your own
+- `insitu.streaming`: movies larger than memory, on dask
 - `insitu.book`: the pages themselves
 
 What one calls first stands here, and is loaded when it is asked for.

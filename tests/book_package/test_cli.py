@@ -12,6 +12,7 @@ import sys
 import nbformat
 import papermill
 import pytest
+from dask.distributed import LocalCluster
 
 from insitu import InputError, files, own
 from insitu.book import cli, contents, doctor, runs
@@ -435,3 +436,40 @@ def test_bank_is_made_and_not_overwritten(tmp_path, capsys):
     assert f"{path} exists" in capsys.readouterr().err
     assert call("bank", str(tmp_path / "x"), "--count", "0") == 2
     assert "count: got 0" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_sweep_is_gathered(small_book, tmp_path, workers):
+    """Here, or by the workers of a dask cluster: the same table."""
+    page = small_book / "01-good.ipynb"
+    page.write_text(page.read_text().replace("{'size': size}", "{'size': size, 'area': size**2}"))
+    out, more = tmp_path / "out", contextlib.nullcontext()
+    if workers:
+        more = LocalCluster(
+            n_workers=workers, threads_per_worker=1, dashboard_address=":0", memory_limit=0
+        )
+    with more as cluster:
+        on = ("--cluster", cluster.scheduler_address) if workers else ()
+        assert call("run", "01", "--sweep", "size=2,4,8", "-p", f"output_dir={out}", *on) == 0
+    lines = (out / "sweep.csv").read_text().splitlines()
+    assert lines == ["size,area", "2,4.0", "4,16.0", "8,64.0"]
+    assert (out / "sweep.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads((out / "size=4" / "results.json").read_text())["area"] == 16
+
+
+@pytest.mark.usefixtures("small_book")
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("01", "--sweep", "size=2,40"), "size: got 40; allowed: 1 to 9"),
+        (("01", "--sweep", "seize=2"), "unknown parameter seize"),
+        (("01", "--sweep", "size"), "values as name=a,b,c"),
+        (("all", "--sweep", "size=2,3"), "give one chapter"),
+        (("01", "--sweep", "size=2,2"), "take different values"),
+        (("01", "--cluster", "tcp://nowhere:1"), "is for a sweep"),
+    ],
+)
+def test_a_sweep_is_refused_in_a_sentence(words, sentence, capsys):
+    assert call("run", *words) == 2
+    assert sentence in capsys.readouterr().err

@@ -7,6 +7,7 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -141,16 +142,25 @@ def _do(task: str, *files: str, output: str | None, **options: Any) -> None:
 @click.option("--preset", help="A file of notebooks/presets: smoke or gpu.")
 @click.option("-p", "--parameter", "given", nargs=2, multiple=True, metavar="NAME VALUE")
 @click.option("-f", "--file", "files", multiple=True, help="A YAML file of parameters.")
+@click.option("--sweep", metavar="NAME=A,B,C", help="Run once for each value; gather the results.")
+@click.option("--cluster", metavar="ADDRESS", help="Of a dask scheduler that does a sweep.")
 def run(
     chapters: tuple[str, ...],
     preset: str | None,
     given: tuple[tuple[str, str], ...],
     files: tuple[str, ...],
+    sweep: str | None,
+    cluster: str | None,
 ) -> None:
     """Run CHAPTERS by number or name, one after the other; 'all' runs every one."""
     from insitu.book import contents, runs
 
     paths = contents.find_chapters(chapters)
+    if cluster and not sweep:
+        raise InputError("cluster: is for a sweep; give --sweep, too")
+    if sweep:
+        _sweep(paths, runs.chapter_values(paths[0], preset, files, given), sweep, cluster)
+        return
     jobs = [(path, runs.chapter_values(path, preset, files, given)) for path in paths]
     rows: list[tuple[str, float, dict[str, Any], str]] = []
     failed = False
@@ -180,6 +190,28 @@ def _table(rows: Sequence[tuple[str, float, dict[str, Any], str]]) -> None:
         memory, device = record.get("peak_tree_mb", "-"), record.get("device", "-")
         result = record.get("notebook", note)
         click.echo(f"{name:28s} {seconds:8.1f} {memory!s:>8s}  {device:20s} {result}")
+
+
+def _sweep(paths: list[Path], values: dict[str, Any], text: str, cluster: str | None) -> None:
+    """Run a chapter for each value of `name=a,b,c`, here or by the workers of a cluster."""
+    from insitu.book import parameters, runs
+
+    name, _, listed = text.partition("=")
+    if len(paths) != 1 or not listed:
+        raise InputError("sweep: give one chapter, and values as name=a,b,c")
+    declared = parameters.declared_in(paths[0])
+    parameters.check_names([name], declared)
+    swept = [declared[name].parse(value) for value in listed.split(",")]
+    if name == "output_dir" or len(set(swept)) < len(swept):
+        raise InputError(f"sweep: {name} cannot be swept over {listed}; take different values")
+    client: Any = nullcontext()
+    if cluster:
+        from dask.distributed import Client
+
+        client = Client(cluster)
+    with client as workers:
+        folder = runs.sweep(paths[0], values, name, swept, workers)
+    click.echo(f"{folder / 'sweep.csv'} has a row for each value, sweep.png draws them")
 
 
 @group.command()

@@ -12,6 +12,8 @@ import timeit
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from csv import DictWriter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from papermill.exceptions import PapermillExecutionError
 from insitu import InputError
 from insitu.book import contents, freshness, parameters
 from insitu.files import ResultsFolder, whole
+from insitu.streaming.tasks import in_order
 
 _SENTENCES = ("InputError", "Unavailable")  # errors that are meant for the reader
 
@@ -184,6 +187,76 @@ def _record(folder: Path) -> dict[str, Any]:
             f"output_dir: the record run.json in {folder} is missing or broken; run it again"
         ) from None
     return record
+
+
+def sweep(
+    path: Path, values: Mapping[str, Any], name: str, swept: Sequence[Any], client: Any = None
+) -> Path:
+    """Run a chapter for each value of one parameter, and gather the results.
+
+    Each run has a folder of its own beside `sweep.csv`, one row a value, and `sweep.png`, in which
+    each result that changes is drawn.
+
+    Parameters
+    ----------
+    path : Path
+        Of the chapter.
+    values : mapping
+        Checked values of its other parameters.
+    name : str
+        Of the parameter.
+    swept : sequence
+        Its values, checked.
+    client : dask.distributed.Client, optional
+        Whose workers run them, with one thread each; without one they run one after the other.
+
+    Returns
+    -------
+    Path
+        Of the folder.
+    """
+    folder = contents.output_folder(path.stem, str(values.get("output_dir", ""))).resolve()
+    folders = [folder / f"{name}={value}" for value in swept]
+    tasks = [
+        (path, dict(values) | {name: value, "output_dir": str(where)})
+        for value, where in zip(swept, folders, strict=True)
+    ]
+    for _ in in_order(partial(run_chapter, progress=False), tasks, client):
+        pass
+    rows = [json.loads((where / "results.json").read_text("utf-8")) for where in folders]
+    metrics = list(dict.fromkeys(key for row in rows for key in row if key != name))
+    with whole(folder / "sweep.csv") as table, table.open("w", newline="", encoding="utf-8") as csv:
+        writer = DictWriter(csv, [name, *metrics])
+        writer.writeheader()
+        writer.writerows(row | {name: value} for row, value in zip(rows, swept, strict=True))
+    changing = [m for m in metrics if len({row.get(m) for row in rows}) > 1]
+    _draw(folder / "sweep.png", name, swept, {m: [r.get(m) for r in rows] for m in changing})
+    return folder
+
+
+def _draw(
+    path: Path, name: str, swept: Sequence[Any], results: Mapping[str, Sequence[Any]]
+) -> None:
+    """One small diagram for each result."""
+    from matplotlib.figure import Figure
+
+    count = max(1, len(results))
+    columns = min(4, count)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(2.6 * columns, 2.1 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    numbers = all(type(value) in (int, float) for value in swept)
+    for axis, (metric, found) in zip(axes, results.items(), strict=False):
+        axis.plot(swept if numbers else [str(value) for value in swept], found, "o-", ms=4)
+        axis.set_title(metric, fontsize=8)
+        axis.tick_params(labelsize=7)
+        if numbers and min(swept) > 0 and max(swept) >= 10 * min(swept):
+            axis.set_xscale("log")
+    for axis in axes[len(results) :]:
+        axis.set_axis_off()
+    figure.supxlabel(name, fontsize=9)
+    with whole(path) as unfinished:
+        figure.savefig(unfinished, format="png", dpi=120)
 
 
 def refresh_page(path: Path) -> list[str]:

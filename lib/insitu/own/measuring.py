@@ -55,6 +55,7 @@ def measure(
     frame_time: float = 0.0,
     frames: str = "",
     crop: str = "",
+    sum_frames: int = 0,
     device: str | torch.device = "auto",
     progress: bool = True,
 ) -> dict[str, float]:
@@ -84,6 +85,8 @@ def measure(
         [A], [s]; 0 takes what the file tells.
     frames, crop : str
         Part of both as first:last and as y0:y1,x0:x1; empty takes all.
+    sum_frames : int
+        How many frames of the file to sum into one.
     device : str or device
         Where to compute; auto takes a GPU if there is one.
     progress : bool
@@ -106,7 +109,8 @@ def measure(
 
     checks.within("movie_pixel_size", pixel_size, 0, 100, "A")
     checks.within("movie_frame_time", frame_time, 0, 1e6, "s")
-    place, results, movie = device_named(device), ResultsFolder(output), open_movie(path)
+    place, results = device_named(device), ResultsFolder(output)
+    movie = open_movie(path, sum_frames=sum_frames)
     pixel = movie.pixel_size_or(pixel_size)
     if pixel > COARSE:
         raise InputError(
