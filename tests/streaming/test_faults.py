@@ -165,7 +165,8 @@ def test_a_full_disk(tmp_path, counts):
     output = tmp_path / "counts.zarr"
     np.save(tmp_path / "movie.npy", small)
     program = (
-        "import resource, sys; from insitu import InputError\n"
+        "import resource, sys; from insitu import InputError; from insitu.files import results\n"
+        "results._LEAST = 0\n"  # there is room at first
         "from insitu.streaming import record\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (3000, resource.RLIM_INFINITY))\n"
         "try:\n    record(sys.argv[1], sys.argv[2])\n"
@@ -181,7 +182,8 @@ def test_a_full_disk(tmp_path, counts):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a disk")
-def test_a_disk_that_fills_up(tmp_path, counts):
+def test_a_disk_that_fills_up(tmp_path, counts, monkeypatch):
+    monkeypatch.setattr("insitu.files.results._LEAST", 0)  # there is room at first
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=48k", "tmpfs", str(disk)]
@@ -201,7 +203,8 @@ def test_a_disk_that_fills_up(tmp_path, counts):
 def test_a_disk_is_full_while_a_pass_keeps_its_state(tmp_path, counts):
     np.save(tmp_path / "movie.npy", counts)
     program = (
-        "import resource, sys; from insitu import InputError\n"
+        "import resource, sys; from insitu import InputError; from insitu.files import results\n"
+        "results._LEAST = 0\n"  # there is room at first
         "from insitu.streaming import measure\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, resource.RLIM_INFINITY))\n"
         "try:\n    measure(sys.argv[1], sys.argv[2], block=16, baseline=40)\n"

@@ -114,8 +114,8 @@ class ResultsFolder:
                 trial.write(bytes(_LEAST))
         except OSError as error:
             raise InputError(
-                f"output_dir: {self.path} cannot be written into ({error.strerror}); choose "
-                "another folder"
+                f"output_dir: {self.path} cannot be written into ({error.strerror}); free some "
+                "space, or choose another folder"
             ) from None
         try:
             self._lock.acquire(timeout=0)
