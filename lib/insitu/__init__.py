@@ -7,7 +7,6 @@ The packages are the parts of the book in the order in which data flow:
 - `insitu.learning`: how networks are trained and kept
 - `insitu.denoise`: from counts to expected counts
 - `insitu.trust`: how far to believe them
-- `insitu.measure`: from movies to places of columns and what they do
 - `insitu.measure`: from intensities to columns, names and events
 - `insitu.tomography`: from tilt series to volumes
 - `insitu.files`: movies, images and tilt series of every format, and results that are whole
