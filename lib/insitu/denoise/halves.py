@@ -47,7 +47,7 @@ BLOCK = 256, 128  # pixels across, and frames, of the part by which the choice i
 PLACE = 4  # pixels across a place, at which sums are held against the frame
 NEAR = 0.8, 1.6, 3.2  # standard deviations within which this is averaged [places]
 RESTORE = Settings(
-    steps=2500, optimiser="muon", learning_rate=4e-3, warm_up=100, average=0.998, bfloat16=True
+    steps=6000, optimiser="muon", learning_rate=4e-3, warm_up=100, average=0.998, bfloat16=True
 )
 CHOOSE = Settings(steps=600, learning_rate=3e-3, average=0.99)
 
@@ -368,7 +368,7 @@ class Dealt:
             seen = counts[rng.permutation(n)[:some]].sum(0)
         scale = n * self.mean
         pair = seen / share / scale, (total - seen) / (1 - share) / scale
-        return *pair, torch.tensor((1 - share) * n**0.6)
+        return *pair, torch.tensor((1 - share) * n**0.8)
 
     def judge(self, network: nn.Module) -> float:
         """Surprise by frames that are held back, as their neighbours' restored sums tell them."""
