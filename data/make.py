@@ -11,8 +11,8 @@ denoiser  checkpoints/pt_ceo2.safetensors; an hour and a half on a core with uni
           three hours on two cores without, goes on where it was stopped
 first  checkpoints/bf_cnn.safetensors; half an hour, likewise
 ours   checkpoints/movie_ours.safetensors, learned from the movie; ten minutes on two cores
-halves  checkpoints/movie_halves.safetensors, learned from halves of its electrons; fifteen minutes on
-       two cores, goes on where it was stopped
+halves  checkpoints/movie_halves.safetensors, learned from halves of its electrons; a quarter of
+       an hour on a core, goes on where it was stopped
 udvd   checkpoints/movie_udvd.safetensors, likewise; minutes on a GPU, days without
 restorer  checkpoints/restorer.safetensors, for movies of any such specimen; three hours on two
        cores with units for bfloat16, goes on where it was stopped
