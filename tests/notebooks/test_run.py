@@ -102,10 +102,10 @@ def own_pair_is_judged(folder):
 def own_events_are_told(folder):
     """And columns, in two tables."""
     events, columns = (
-        (folder / "out" / f"own_{name}.csv").read_text().splitlines()
+        (folder / "out" / "own" / f"{name}.csv").read_text().splitlines()
         for name in ("events", "columns")
     )
-    assert events[0] == "time [s],from,to,y [A],x [A],column,kind,probability"
+    assert events[0] == "time_s,earliest_s,latest_s,y_angstrom,x_angstrom,column,kind,probability"
     assert {row.split(",")[6] for row in events[1:]} <= {"appears", "vanishes"}
     assert len(columns) > 28 * 100
 
