@@ -24,7 +24,7 @@ import yaml
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
-from insitu import InputError
+from insitu import InputError, fetch
 from insitu.book import contents, freshness, parameters
 from insitu.files import ResultsFolder, whole
 from insitu.streaming.tasks import in_order
@@ -270,9 +270,14 @@ def refresh_page(path: Path) -> list[str]:
     Raises
     ------
     InputError
-        If the chapter fails, or did without something that the page is about.
+        If the chapter fails, or did without something that the page is about; before it runs,
+        if a recording that the page has read cannot be had any more.
     """
-    before = set(pictures(nbformat.read(path, as_version=4)).values())
+    page = nbformat.read(path, as_version=4)
+    for name in page.metadata.get("insitu", {}).get("data", {}):
+        if name in fetch.RECORDINGS:
+            fetch.recording(name)
+    before = set(pictures(page).values())
     speed = processor_speed()
     record = run_chapter(path, {})
     executed = nbformat.read(record["notebook"], as_version=4)
