@@ -59,6 +59,18 @@ def test_limits_give_the_run_length_that_was_asked_for(wanted):
     )
 
 
+def test_limits_hold_for_few_electrons():
+    settings = {"reference": 0.47, "limit": run_lengths.cusum_limit(2000, reference=0.47)}
+    counts = np.random.default_rng(2).poisson(9.0, (2000, 1500))
+    series = charts.standardised(counts, mean=9, deviation=3)
+    normal = charts.cusum(series, **settings, restart=True).alarm
+    assert normal.size / normal.sum() < 1900  # the law of counts leans to more electrons
+    law = run_lengths.skewed(1 / 3)
+    settings["limit"] = run_lengths.cusum_limit(2000, reference=0.47, law=law)
+    kept = charts.cusum(series, **settings, restart=True).alarm
+    assert kept.size / kept.sum() == pytest.approx(2000, rel=0.1)
+
+
 def test_power_is_what_charts_do():
     series = 1 + np.random.default_rng(3).standard_normal((4000, 12))
     chart = charts.cusum(series)
