@@ -1,6 +1,9 @@
 """How near fitted columns come to what counting allows, on drawn counts and on the shipped movie.
 
 python tests/benchmarks/columns.py [bound] [speed] [model] [turn] [names]
+
+`atomap PYTHON` fits one frame of the same lattice by the 2D Gaussians of atomap, from another
+environment: `python -m venv rivals && rivals/bin/pip install atomap==0.4.2`.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from time import perf_counter, process_time
 
 import numpy as np
 import torch
+from elsewhere import asked
 
 from insitu.counting.categorical import Categorical
 from insitu.counting.poisson import Poisson
@@ -138,6 +142,40 @@ def speed(frames=1000):
         )
 
 
+ATOMAP = """
+import atomap.api as am
+from time import perf_counter
+lattice = am.Sublattice(given["places"][:, ::-1], image=given["image"])
+lattice.find_nearest_neighbors()
+begin = perf_counter()
+lattice.refine_atom_positions_using_2d_gaussian(show_progressbar=False)
+found["seconds"] = perf_counter() - begin
+found["places"] = np.stack([lattice.y_position, lattice.x_position], 1)
+"""
+
+
+def atomap(python, electrons=300.0):
+    """One frame of the lattice of `speed`, by atomap and by us."""
+    places = np.array([(4 + 2.4 * i, 4 + 2.4 * j) for i in range(10) for j in range(20)])
+    clean = scene(places, electrons, 1.0, size=230)[:130]
+    counts = np.random.default_rng(0).poisson(clean)
+    start = places + np.random.default_rng(1).uniform(-0.1, 0.1, places.shape)
+    theirs = asked(python, ATOMAP, places=start / PIXEL, image=counts.astype(float))
+    frames = 50
+    begin = perf_counter()
+    fit = fit_columns(np.repeat(counts[None], frames, 0), start, PIXEL)
+    took = (perf_counter() - begin) / frames
+    for name, found, seconds in (
+        ("atomap", theirs["places"] * PIXEL, float(theirs["seconds"])),
+        ("ours", fit.position[0], took),
+    ):
+        off = np.linalg.norm(found - places, axis=1)
+        print(
+            f"{name}: {1e3 * seconds / len(places):.2f} ms a column of {electrons:.0f} electrons,"
+            f" error [A] rms {np.sqrt((off**2).mean()):.3f}, median {np.median(off):.3f}"
+        )
+
+
 def shown(movie, frame):
     """Columns of platinum in a frame and all others that a filter finds, (n, 2) and (m, 2) [A]."""
     truth = movie.truth(frame)
@@ -245,5 +283,8 @@ def names():
 if __name__ == "__main__":
     np.set_printoptions(precision=3, suppress=True)
     tasks = {"bound": bounds, "speed": speed, "model": model, "turn": turn, "names": names}
-    for name in sys.argv[1:] or tasks:
-        tasks[name]()
+    if sys.argv[1:2] == ["atomap"]:
+        atomap(sys.argv[2])
+    else:
+        for name in sys.argv[1:] or tasks:
+            tasks[name]()

@@ -381,9 +381,7 @@ def denoised() -> None:
         counts = np.random.default_rng(1000 + draw).poisson(part.clean).astype(np.uint8)
         shown = restorer(counts, pixel)
         level = float(np.median(shown))
-        places = [
-            find_columns(f / level, pixel, threshold=0.15, border=1.5).positions for f in shown
-        ]
+        places = [find_columns(f / level, pixel, border=1.5).positions for f in shown]
         _, sites = lattice_sites(follow(places), places, (192, 192), pixel)
         there = np.stack([near_truth(part.truth(t), sites[t]) for t in range(len(sites))], 1)
         sums = {

@@ -26,7 +26,7 @@ from insitu.denoise.motion import motion
 from insitu.denoise.networks import BiasFreeUNet
 from insitu.denoise.sums import ALONG, PLAIN, mean_along, mean_frames
 from insitu.denoise.supervised import warn_untrained
-from insitu.learning.training import Result
+from insitu.learning.training import Result, autocast
 
 TILE, HALO = 512, 96  # pixels of the network
 FRAMES = 8  # that are worked on at once
@@ -155,8 +155,9 @@ class MovieRestorer:
     def restored(self, images: Tensor) -> Tensor:
         """The network's answer to (n, 24, y, x), some images at a time."""
         layout = torch.channels_last
-        parts = [self.network(p.contiguous(memory_format=layout))[:, 0] for p in images.split(4)]
-        return torch.cat(parts)
+        with autocast(self.network, True):
+            parts = [self.network(p.contiguous(memory_format=layout)) for p in images.split(4)]
+        return torch.cat(parts)[:, 0].float()
 
     def save(self, path: Path, result: Result, **provenance: Any) -> Path:
         """Write the network of a training, with all that is known of its making."""
