@@ -129,6 +129,7 @@ def test_names_of_results_can_be_read_in_the_dark(browser, address):
               .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
             return 0.2126 * r + 0.7152 * g + 0.0722 * b;
           };
+          document.querySelector("details.insitu-results").open = true;
           const code = document.querySelector(".insitu-results code");
           let ground = code;
           while (/rgba\\(.*, 0\\)/.test(getComputedStyle(ground).backgroundColor)) {

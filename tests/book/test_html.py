@@ -64,6 +64,7 @@ def test_nothing_is_broken(pages):
             "Error displaying widget",
             "Loading widget",
             "{glue:",
+            "<!--",
             "{term}",
             "{cite}",
             "{doc}",

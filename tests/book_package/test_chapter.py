@@ -126,8 +126,9 @@ def test_results_are_written_whole(shown, tmp_path):
     assert run["peak_memory_mb"] > 10
     assert run["parameters"]["dose"] == 8.0
     assert not list((tmp_path / "out").rglob(".part*"))
-    glued = [k["metadata"]["scrapbook"]["name"] for _, k in shown if "metadata" in k]
-    assert glued == ["psnr_db"]
+    ((bundle,), _) = shown[-1]
+    assert bundle["text/plain"] == "psnr_db 31.5"
+    assert "<code>psnr_db</code></td><td>31.5<" in bundle["text/html"]
     with pytest.raises(ValueError, match="no finite numbers: ssim"):
         page.finish({"ssim": math.nan})
 

@@ -6,7 +6,7 @@ import re
 import nbformat
 import papermill
 
-from insitu.book import parameters
+from insitu.book import parameters, prose
 from insitu.book.freshness import WIDGET_VIEW
 
 TAGS = {"parameters", "setup", "hide-input", "remove-input", "remove-cell", "solution"}
@@ -100,6 +100,28 @@ def outputs(path, notebook):
     assert set(notebook.metadata) == {"kernelspec", "language_info", "insitu"}
 
 
+def numbers(path, notebook):
+    """The numbers in the text are those of the run that the page shows, and none is typed."""
+    del path
+    text = "\n".join(c.source for c in notebook.cells if c.cell_type == "markdown")
+    assert "{glue:" not in text
+    (last,) = [o.data["text/plain"] for o in code(notebook)[-1].outputs if "data" in o]
+    results = {name: float(value) for name, value in map(str.split, last.splitlines())}
+    for number, name, form in prose.numbers_in(text):
+        assert name in results, f"no result {name}"
+        close = [prose.written(results[name] * k, form) for k in (1 - 1e-5, 1, 1 + 1e-5)]
+        assert number in close, f"{name}: the text has {number}, the run {close[1]}"
+
+
+def printed(path, notebook):
+    """Units as they are printed, and no number that is none."""
+    del path
+    for cell in code(notebook):
+        for output in cell.outputs:
+            text = output.get("text", output.get("data", {}).get("text/plain", ""))
+            assert not re.search(r"\bnan\b|e-/A|\[A\]|\d A\b(?! [a-z])", text), text
+
+
 def budget(path, notebook):
     """Three minutes on a laptop, five where it trains, and 1.5 GB, as measured on two cores."""
     stamp = notebook.metadata["insitu"]
@@ -124,4 +146,4 @@ def budget(path, notebook):
 
 
 WRITTEN = [shape, declarations, cells, no_path_of_a_machine]  # of a page as it is written
-RUN = [outputs, budget]  # of one that was run
+RUN = [outputs, numbers, printed, budget]  # of one that was run

@@ -16,7 +16,7 @@ from ase.build import bulk
 from ase.io import write
 
 from insitu import InputError, fetch
-from insitu.book import cli, contents, runs
+from insitu.book import cli, contents, prose, runs
 from insitu.simulate.movie_files import shipped_movie
 from insitu.tomography import phantoms
 
@@ -141,13 +141,16 @@ def test_a_small_run_on_ones_own_data(tmp_path, number):
     assert all(isinstance(v, float) for v in results.values())
     assert record["chapter"] == path.stem
     assert record["peak_memory_mb"] < 1500
-    glued = {
-        part.split(":")[0].split("`")[0] for part in path.read_text().split("{glue:text}`")[1:]
-    }
-    assert glued
+    executed = nbformat.read(record["notebook"], as_version=4)
+    text = "\n".join(c.source for c in executed.cells if c.cell_type == "markdown")
+    told = list(prose.numbers_in(text))
+    assert told
+    for number, name, form in told:
+        assert number == (prose.written(results[name], form) if name in results else prose.MISSING)
     # of a recording that cannot be had, or of a specimen without columns
     excused = ("edge_", "needle_", "real_", "surface_", "vacuum_") if record["incomplete"] else ()
-    assert not [name for name in glued - set(results) if not name.startswith(excused)]
+    missing = {name for _, name, _ in told} - set(results)
+    assert not [name for name in missing if not name.startswith(excused)]
     look(tmp_path)
 
 

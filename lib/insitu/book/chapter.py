@@ -91,7 +91,7 @@ class Page:
         return self.results.write(name, writer)
 
     def finish(self, results: Mapping[str, float]) -> None:
-        """Write results.json and run.json, make every result available to the text, let go.
+        """Write results.json and run.json, show every result, let go.
 
         A notebook that an earlier run left in the folder goes, since its results are gone too.
 
@@ -123,19 +123,16 @@ class Page:
         self.results.write_json("results.json", numbers)
         self.results.write_json("run.json", run)
         self.results.unlock()
-        for key, value in numbers.items():
-            # for `{glue:text}` in the text of the page
-            prefix = "application/papermill.record/"
-            display(
-                {f"{prefix}text/plain": repr(value)},
-                raw=True,
-                metadata={"scrapbook": {"name": key, "mime_prefix": prefix}},
-            )
         rows = "".join(
             f"<tr><td><code>{html.escape(k)}</code></td><td>{v:.6g}</td></tr>"
             for k, v in numbers.items()
         )
-        display(HTML(f'<table class="insitu-results"><tbody>{rows}</tbody></table>'))
+        page = (
+            '<details class="insitu-results"><summary>All numbers of this run</summary>'
+            f"<table><tbody>{rows}</tbody></table></details>"
+        )
+        text = "\n".join(f"{k} {v:.6g}" for k, v in numbers.items())
+        display({"text/html": page, "text/plain": text}, raw=True)
 
 
 def peak_memory() -> int:

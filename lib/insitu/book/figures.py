@@ -8,6 +8,7 @@ import base64
 import html
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
@@ -156,7 +157,7 @@ def table(rows: Sequence[Mapping[str, Any]], *, digits: int = 4, caption: str = 
     marked: list[list[str]] = []  # as HTML
     for head in rows[0] if rows else ():
         values = [row[head] for row in rows]
-        texts = [str(head), *(_written(value, digits) for value in values)]
+        texts = [typeset(str(head)), *(_written(value, digits) for value in values)]
         number = all(isinstance(v, _NUMBERS) and not isinstance(v, bool) for v in values)
         wide = max(map(len, texts))
         columns.append([text.rjust(wide) if number else text.ljust(wide) for text in texts])
@@ -165,6 +166,7 @@ def table(rows: Sequence[Mapping[str, Any]], *, digits: int = 4, caption: str = 
         marked.append([f"<th{kind}>{first}</th>", *(f"<td{kind}>{t}</td>" for t in others)])
     lines = ["  ".join(row).rstrip() for row in zip(*columns, strict=True)]
     header, *body = [f"<tr>{''.join(row)}</tr>" for row in zip(*marked, strict=True)] or [""]
+    caption = typeset(caption)
     said = f"<caption>{html.escape(caption)}</caption>" if caption else ""
     page = (
         f'<table class="insitu-table">{said}<thead>{header}</thead>'
@@ -176,8 +178,29 @@ def table(rows: Sequence[Mapping[str, Any]], *, digits: int = 4, caption: str = 
 
 def _written(value: Any, digits: int) -> str:
     if isinstance(value, float | np.floating):
+        if np.isnan(value):
+            return "\u2013"
         return f"{value:.{digits}g}" if abs(value) < 10**digits else f"{value:.0f}"
-    return str(value)
+    return typeset(str(value))
+
+
+_UNITS = (
+    (r"\be-", "e\u207b"),
+    (r"\+-", "\u00b1"),
+    (r"(?<=[\[/(])A\b|(?<=\d )A\b(?! [a-z])", "\u00c5"),
+    (r"\u00c5\^2", "\u00c5\u00b2"),
+)
+
+
+def typeset(text: str) -> str:
+    """Units as they are printed: those of a program's text have no letters beyond ASCII.
+
+    >>> typeset("dose [e-/A^2], 28 A +- 1")
+    'dose [e⁻/Å²], 28 Å ± 1'
+    """
+    for plain, printed in _UNITS:
+        text = re.sub(plain, printed, text)
+    return text
 
 
 def grey_limits(images: Sequence[NDArray[Any]]) -> tuple[float, float]:
@@ -224,12 +247,13 @@ def scrubber(
     zoom: int = 3,
     name: str = "frame",
     levels: int = 64,
+    start: int = 0,
 ) -> None:
     """Movies side by side with a slider: alive in a notebook, and on the static page too.
 
     With a kernel it is an ipywidgets slider. The same output holds plain HTML with all frames in
-    one sheet: a range input, worked by mouse or arrow keys, shows one of them; without scripts,
-    and in print, the whole sheet is seen.
+    one sheet: a range input, worked by mouse or arrow keys, shows one of them, and a button plays
+    them; without scripts, and in print, the whole sheet is seen.
 
     Parameters
     ----------
@@ -249,6 +273,8 @@ def scrubber(
         What the slider goes through.
     levels : int
         Grey levels at most; noisy movies get fewer, down to 24, to take fewer bytes.
+    start : int
+        The frame that is shown first.
     """
     arrays = [np.asarray(m, dtype=float) for m in movies.values()]
     if len({a.shape for a in arrays}) != 1 or len(labels) != len(arrays[0]):
@@ -263,7 +289,7 @@ def scrubber(
     )[:, :, :-gap]
     grey = np.rint(np.clip((joined - low) / (high - low), 0, 1) * 255).astype(np.uint8)
     count, height, width = grey.shape
-    live = live_slider(grey, list(movies), labels, zoom=zoom, name=name)
+    live = live_slider(grey, list(movies), labels, zoom=zoom, name=name, start=start)
     columns = min(count, max(1, round((count * height / width) ** 0.5)))
     rows = -(-count // columns)
     sheet = montage(grey, fill=255, grid_shape=(rows, columns))
@@ -277,7 +303,8 @@ def scrubber(
         alt=html.escape(alt, quote=True),
         titles="".join(f"<span>{html.escape(t)}</span>" for t in movies),
         labels=html.escape(json.dumps(list(labels)), quote=True),
-        first=html.escape(labels[0]),
+        first=html.escape(labels[start]),
+        start=start,
         name=html.escape(name),
         last=count - 1,
         columns=columns,
@@ -295,11 +322,17 @@ def template(name: str) -> Template:
 
 
 def live_slider(
-    frames: NDArray[np.uint8], titles: Sequence[str], labels: Sequence[str], *, zoom: int, name: str
+    frames: NDArray[np.uint8],
+    titles: Sequence[str],
+    labels: Sequence[str],
+    *,
+    zoom: int,
+    name: str,
+    start: int = 0,
 ) -> widgets.VBox:
     """Return the ipywidgets slider of `scrubber`, for a notebook with a kernel."""
     count, _, width = frames.shape
-    slider = widgets.IntSlider(value=0, min=0, max=count - 1, description=name)
+    slider = widgets.IntSlider(value=start, min=0, max=count - 1, description=name)
     picture = widgets.Image(format="png", width=width * zoom)
     note = widgets.Label()
 
@@ -307,6 +340,6 @@ def live_slider(
         picture.value = whole_png(Image.fromarray(frames[change["new"]]))
         note.value = labels[change["new"]]
 
-    turn({"new": 0})
+    turn({"new": start})
     slider.observe(turn, names="value")
     return widgets.VBox([widgets.Label(value=" | ".join(titles)), picture, slider, note])

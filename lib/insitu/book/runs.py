@@ -25,7 +25,7 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from insitu import InputError, fetch
-from insitu.book import contents, freshness, parameters
+from insitu.book import contents, freshness, parameters, prose
 from insitu.files import ResultsFolder, whole
 from insitu.streaming.tasks import in_order
 
@@ -134,6 +134,7 @@ def run_chapter(path: Path, values: Mapping[str, Any], *, progress: bool = True)
                 f"output_dir: another run has written into {folder} meanwhile; choose another "
                 f"folder"
             )
+        prose.write_numbers(executed, json.loads((folder / "results.json").read_text("utf-8")))
         record["peak_tree_mb"] = max(record["peak_memory_mb"], round(max(memory) / 1e6))
         results.write_json("run.json", record)
         notebook = results.write(path.name, lambda file: nbformat.write(executed, file))
