@@ -6,6 +6,7 @@ image  pt_ceo2_clean.tif, which chapter 2 counts electrons of, and its record; s
 movies  pt_ceo2_movie.zarr, the movie of chapter 3 with its default parameters, and two of other
        specimens; two minutes
 waves  exit_waves.zarr, waves behind 40 random specimens; a minute
+hero   ../book/_static/hero.webp, the loop of the first page, and its still; a minute
 detector  detector.json, fitted to the real movie; seconds
 denoiser  checkpoints/pt_ceo2.safetensors; an hour and a half on a core with units for bfloat16,
           three hours on two cores without, goes on where it was stopped
@@ -39,6 +40,7 @@ from typing import Any
 import numpy as np
 import tifffile
 import torch
+from PIL import Image
 
 from insitu import fetch
 from insitu.book import chapter
@@ -49,6 +51,7 @@ from insitu.denoise.examples import draw_pool
 from insitu.denoise.halves import RESTORE, learn_halves
 from insitu.denoise.local_wiener import local_wiener
 from insitu.denoise.movies import MovieDenoiser
+from insitu.denoise.saved import load_denoiser
 from insitu.denoise.surroundings import FIVE
 from insitu.denoise.unsupervised import MovieSettings, learn_movie
 from insitu.files import whole
@@ -99,6 +102,27 @@ def clean_image(folder: Path) -> Path:
     }
     with whole(path.with_suffix(".json")) as unfinished:
         unfinished.write_text(json.dumps(record, indent=1) + "\n")
+    return path
+
+
+def hero(folder: Path) -> Path:
+    """Counts, what the restorer makes of them, and the truth: the whole movie, as a loop."""
+    movie = movie_files.shipped_movie(192)
+    rows = movie.truth(0)
+    middle = [int(rows[k].mean() / movie.pixel_size) for k in ("y", "x")]
+    corner = [min(max(0, m - 70), 192 - 140) for m in middle]
+    place = tuple(slice(c, c + 140) for c in corner)
+    shown = load_denoiser("restorer")(movie.counts, movie.pixel_size)
+    parts = (movie.counts / 3, shown, movie.clean)
+    panels = [np.pad(p[:, *place], ((0, 0), (0, 0), (2, 2)), constant_values=1.1) for p in parts]
+    grey = np.clip(np.concatenate(panels, 2) / 1.1 * 255, 0, 255).astype(np.uint8)
+    frames = [Image.fromarray(f) for f in grey]
+    pictures = folder.parent / "book" / "_static"
+    path = pictures / "hero.webp"
+    frames[0].save(
+        path, save_all=True, append_images=frames[1:], duration=80, loop=0, quality=40, method=6
+    )
+    frames[movie.plan.event + 4].save(pictures / "hero.png", optimize=True)
     return path
 
 
@@ -425,6 +449,7 @@ def _made(name: str, settings: Settings, fits: Sequence[Any]) -> dict[str, Any]:
 def main() -> None:
     """Make one of them."""
     made_here = {
+        "hero": hero,
         "detector": detector,
         "denoiser": denoiser,
         "first": first,

@@ -1,7 +1,7 @@
 """Lists of all chapters, and what each cost, from the stamp of its run.
 
-Below the title of every notebook stands its measured cost, and at its end the whole stamp. The
-directives `chapter-list` and `chapter-costs` make tables of all chapters of `_toc.yml`.
+Below the title of every notebook stands its measured cost, and at its end the whole stamp. Of all
+chapters of `_toc.yml` the directive `chapter-list` makes a gallery, `chapter-costs` a table.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from insitu.book.contents import Chapter, chapters
+from insitu.book.contents import chapters
 
 
 def _stamp(path: Path) -> dict[str, Any]:
@@ -67,44 +67,48 @@ def _add_stamp(app: Sphinx, doctree: nodes.document) -> None:
     section.append(nodes.raw("", details, format="html"))
 
 
-class _Table(SphinxDirective):
-    head: tuple[str, ...]
-
-    def row(self, chapter: Chapter) -> tuple[str, ...]:
-        raise NotImplementedError
+class ChapterList(SphinxDirective):
+    """A gallery of the chapters: picture, question, and what each takes."""
 
     def run(self) -> list[nodes.Node]:
-        """Build the table, a line for each chapter."""
-        lines = ["| " + " | ".join(self.head) + " |", "|---" * len(self.head) + "|"]
+        """Build the cards."""
+        lines = ["`````{grid} 1 2 2 3", ":gutter: 3"]
         for chapter in chapters(Path(self.env.srcdir)):
             self.env.note_dependency(str(chapter.path))
-            lines.append("| " + " | ".join(self.row(chapter)) + " |")
+            title, question = chapter.title_and_question()
+            stamp = _stamp(chapter.path)
+            lines += [
+                f"````{{grid-item-card}} {title}",
+                f":link: ../notebooks/{chapter.path.stem}",
+                ":link-type: doc",
+                f":img-top: _static/{chapter.path.stem}.png",
+                f":img-alt: The first picture of {chapter.path.stem[:2]}",
+                ":class-img-top: dark-light insitu-thumb",
+                question,
+                "```{card-footer}",
+                f"{chapter.part}, {_cost(stamp)}" if stamp else chapter.part,
+                "```",
+                "````",
+            ]
         box = nodes.container()
-        self.state.nested_parse(StringList(lines, source=""), 0, box)
+        self.state.nested_parse(StringList([*lines, "`````"], source=""), 0, box)
         return list(box.children)
 
 
-class ChapterList(_Table):
-    """A table of the chapters with the question that each answers."""
-
-    head = ("part", "chapter", "question")
-
-    def row(self, chapter: Chapter) -> tuple[str, ...]:
-        """Part, link and question."""
-        _, question = chapter.title_and_question()
-        return chapter.part, f"[](../notebooks/{chapter.path.name})", question
-
-
-class ChapterCosts(_Table):
+class ChapterCosts(SphinxDirective):
     """A table of the measured cost of each chapter."""
 
-    head = ("chapter", "time and memory", "measured on")
-
-    def row(self, chapter: Chapter) -> tuple[str, ...]:
-        """Link, cost and device."""
-        stamp = _stamp(chapter.path)
-        cost = (_cost(stamp), _machine(stamp)) if stamp else ("not run yet", "")
-        return f"[](../notebooks/{chapter.path.name})", *cost
+    def run(self) -> list[nodes.Node]:
+        """Build the table, a line for each chapter."""
+        lines = ["| chapter | time and memory | measured on |", "|---|---|---|"]
+        for chapter in chapters(Path(self.env.srcdir)):
+            self.env.note_dependency(str(chapter.path))
+            stamp = _stamp(chapter.path)
+            cost = (_cost(stamp), _machine(stamp)) if stamp else ("not run yet", "")
+            lines.append(f"| [](../notebooks/{chapter.path.name}) | {' | '.join(cost)} |")
+        box = nodes.container()
+        self.state.nested_parse(StringList(lines, source=""), 0, box)
+        return list(box.children)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -28,7 +28,7 @@ from insitu.denoise.sums import mean_frames
 from insitu.files import whole
 from insitu.simulate import movie_files
 
-SUMS = (1, 3, 9, 25)  # frames
+SUMS = (1, 3, 25)  # frames
 ASK = """
 import tk_r_em
 network = tk_r_em.load_network("sfr_hrtem")
@@ -63,9 +63,9 @@ def main() -> None:
                 row |= {k: round(float(v), 3) for k, v in zip(kinds, told, strict=True)}
             rows.append(row)
             print(row, flush=True)
-    about = {"package": "tk-r-em 1.0.4", "network": "sfr_hrtem", "frame": [256, 256]}
-    with whole(Path(__file__).parents[2] / "data" / "r_em.json") as path:
-        path.write_text(json.dumps(about | {"rows": rows}, indent=1) + "\n")
+        about = {"package": "tk-r-em 1.0.4", "network": "sfr_hrtem", "frame": [256, 256]}
+        with whole(Path(__file__).parents[2] / "data" / "r_em.json") as path:
+            path.write_text(json.dumps(about | {"rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
