@@ -95,10 +95,12 @@ def test_chapter_shows_cost_card_and_stamp(pages):
 
 def test_every_chapter_is_listed(pages):
     names = [c.name for c in contents.chapters()]
-    for name in ("intro", "costs"):
+    for name, listed in (("intro", ".sd-card"), ("costs", "table")):
         article = pages[f"book/{name}.html"].find("article")
-        links = [a["href"] for a in article.select("table a[href*='notebooks/']")]
+        links = [a["href"] for a in article.select(f"{listed} a[href*='notebooks/']")]
         assert [Path(link).stem for link in links] == names
+    cards = pages["book/intro.html"].select(".sd-card img")
+    assert len(cards) == len(names) and all(image["alt"] for image in cards)
 
 
 def test_the_library_is_listed(pages):
