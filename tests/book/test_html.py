@@ -100,7 +100,8 @@ def test_every_chapter_is_listed(pages):
         links = [a["href"] for a in article.select(f"{listed} a[href*='notebooks/']")]
         assert [Path(link).stem for link in links] == names
     cards = pages["book/intro.html"].select(".sd-card img")
-    assert len(cards) == len(names) and all(image["alt"] for image in cards)
+    assert len(cards) == len(names)
+    assert all(image["alt"] for image in cards)
 
 
 def test_the_library_is_listed(pages):
