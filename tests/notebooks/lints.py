@@ -116,8 +116,17 @@ def numbers(path, notebook):
     """The numbers in the text are those of the run that the page shows, and none is typed."""
     del path
     text = "\n".join(c.source for c in notebook.cells if c.cell_type == "markdown")
+    agree(text, results_of(notebook))
+
+
+def results_of(notebook):
+    """The results that a page shows at its end, to six digits."""
     (last,) = [o.data["text/plain"] for o in code(notebook)[-1].outputs if "data" in o]
-    results = {name: float(value) for name, value in map(str.split, last.splitlines())}
+    return {name: float(value) for name, value in map(str.split, last.splitlines())}
+
+
+def agree(text, results):
+    """The numbers in a text are the results."""
     for number, name, form in prose.numbers_in(text):
         assert name in results, f"no result {name}"
         close = [prose.written(results[name] * k, form) for k in (1 - 1e-5, 1, 1 + 1e-5)]

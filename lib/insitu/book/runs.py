@@ -286,6 +286,8 @@ def refresh_page(path: Path) -> list[str]:
     executed.metadata["insitu"]["gflops"] = speed
     with whole(path) as unfinished:
         nbformat.write(executed, unfinished)
+    results = json.loads(Path(record["notebook"]).with_name("results.json").read_text("utf-8"))
+    prose.write_elsewhere(contents.ROOT / "book", path.stem[:2], results)
     drawn = pictures(executed)
     still = [png for png in drawn.values() if not png.startswith("<")]
     if still:  # the first one stands for the chapter, in the README and on the first page
