@@ -76,7 +76,7 @@ def cells(path, notebook):
     hidden = lines_of_code = 0
     for cell in notebook.cells:
         assert tags(cell) <= TAGS, f"unknown tags {tags(cell) - TAGS}"
-        assert set(cell.metadata) <= {"tags"}
+        assert set(cell.metadata) <= {"tags", "jupyter"}
         if cell.cell_type != "code" or "parameters" in tags(cell):
             continue
         tree = ast.parse(cell.source)

@@ -90,7 +90,12 @@ def stamp_page(notebook: Any, run: Mapping[str, Any]) -> None:
         raise InputError(f"{run['chapter']} is left as it was: {run['incomplete']}")
     number = 0
     for cell in notebook.cells:
-        kept = {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
+        tags = cell.metadata.get("tags", [])
+        kept: dict[str, Any] = {"tags": tags} if tags else {}
+        if cell.cell_type == "code" and {"hide-input", "solution"} & set(tags):
+            kept["jupyter"] = {"source_hidden": True}  # folded in JupyterLab as in the book
+            if "solution" in tags:
+                kept["jupyter"]["outputs_hidden"] = True
         cell.metadata = nbformat.from_dict(kept)
         if cell.cell_type != "code":
             continue
