@@ -16,7 +16,7 @@ CPU_TORCH := nvidia-smi >/dev/null 2>&1 || [ "$$(uname)" = Darwin ] || $(BIN)/pi
 	--no-deps --timeout 10 --retries 0 --index-url https://download.pytorch.org/whl/cpu \
 	"$$(grep '^torch==' constraints.txt)" 2>/dev/null || true
 
-.PHONY: book html lab run refresh check lint test bench clean
+.PHONY: book html links lab run refresh check lint test bench clean
 
 book: $(VENV)/.book
 	$(BIN)/insitu refresh
@@ -25,6 +25,9 @@ book: $(VENV)/.book
 html: $(VENV)/.book
 	$(BIN)/jupyter-book build . -n -W --keep-going
 	@echo "open _build/html/index.html"
+
+links: $(VENV)/.book
+	$(BIN)/jupyter-book build . --builder linkcheck
 
 lab: $(VENV)/.book
 	$(BIN)/jupyter-lab notebooks

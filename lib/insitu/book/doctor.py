@@ -23,7 +23,10 @@ _CGROUPS = Path("/sys/fs/cgroup")
 
 
 def examine() -> Iterator[str]:
-    """Look at this machine, try a small chapter, and tell of every chapter whether it will run."""
+    """Look at this machine, try a small chapter, and tell of every chapter whether it will run.
+
+    The last line is READY, with the numbers of the chapters that will not run, if there are any.
+    """
     available, total = memory_available()
     disk = shutil.disk_usage(contents.ROOT)
     packages = versions() | {name: metadata.version(name) for name in _PACKAGES}
@@ -47,11 +50,16 @@ def examine() -> Iterator[str]:
         values = runs.chapter_values(path, "smoke") | {"output_dir": folder}
         trial = runs.run_chapter(path, values, progress=False)
     yield f"            {time.perf_counter() - begin:.0f} s, {trial['peak_tree_mb']} MB: works"
+    refused = []
     for each in contents.chapters():
         stamp = nbformat.read(each.path, as_version=4).metadata.get("insitu", {})
-        yield f"{each.name}: {outlook(stamp, available, disk.free, speed)}"
+        told = outlook(stamp, available, disk.free, speed)
+        if not told.startswith("will run"):
+            refused.append(each.name[:2])
+        yield f"{each.name}: {told}"
     if not torch.cuda.is_available():
         yield "the gpu preset (training at paper scale): will not run here, it needs a GPU"
+    yield f"READY, but for {', '.join(refused)}" if refused else "READY"
 
 
 def outlook(stamp: Mapping[str, Any], memory: float, disk: float, speed: float) -> str:
