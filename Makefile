@@ -16,7 +16,7 @@ CPU_TORCH := nvidia-smi >/dev/null 2>&1 || [ "$$(uname)" = Darwin ] || $(BIN)/pi
 	--no-deps --timeout 10 --retries 0 --index-url https://download.pytorch.org/whl/cpu \
 	"$$(grep '^torch==' constraints.txt)" 2>/dev/null || true
 
-.PHONY: book html links lab run refresh check lint test bench clean
+.PHONY: book html links student lab run refresh check lint test bench clean
 
 book: $(VENV)/.book
 	$(BIN)/insitu refresh
@@ -25,6 +25,11 @@ book: $(VENV)/.book
 html: $(VENV)/.book
 	$(BIN)/jupyter-book build . -n -W --keep-going
 	@echo "open _build/html/index.html"
+
+student: $(VENV)/.book
+	$(BIN)/insitu student _student
+	$(BIN)/jupyter-book build _student -n -W --keep-going
+	@echo "open _student/_build/html/index.html"
 
 links: $(VENV)/.book
 	$(BIN)/jupyter-book build . --builder linkcheck

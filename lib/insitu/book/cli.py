@@ -251,6 +251,15 @@ def bank(path: Path, count: int, seed: int, workers: int | None) -> None:
 
 
 @group.command()
+@click.argument("folder", default="_student")
+def student(folder: str) -> None:
+    """Copy the book into FOLDER without the solutions of its exercises, for a class."""
+    from insitu.book.student import write_student
+
+    click.echo(write_student(Path(folder)))
+
+
+@group.command()
 def doctor() -> None:
     """Tell what this machine has, and what will and will not run on it."""
     from insitu.book.doctor import examine

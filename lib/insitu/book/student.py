@@ -1,0 +1,62 @@
+"""The book without the solutions of its exercises, for a class."""
+
+from __future__ import annotations
+
+import copy
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from insitu import InputError
+from insitu.book.contents import ROOT
+
+_LEFT = (".git", ".venv", ".*_cache", "__pycache__", "*.egg-info", "_build", "_results", "tests")
+_START, _END = (
+    re.compile(r"`{3,}\{solution-start\}.*", re.S),
+    re.compile(r"`{3,}\{solution-end\}\n`{3,}\n*"),
+)
+ASKED = "# your answer"
+
+
+def without_solutions(notebook: Any) -> Any:
+    """Return a copy of a notebook with room for answers where its solutions were."""
+    page = copy.deepcopy(notebook)
+    kept: list[Any] = []
+    inside = False
+    for cell in page.cells:
+        code = cell.cell_type == "code"
+        if inside and not code and (end := _END.search(cell.source)):
+            cell.source = cell.source[end.end() :]
+            inside = False
+        if inside or (code and "solution" in cell.metadata.get("tags", [])):
+            continue
+        if not code and _START.search(cell.source):
+            cell.source = _START.sub("", cell.source).rstrip()
+            kept += [cell, nbformat.v4.new_code_cell(ASKED, id=f"answer-{len(kept)}")]
+            inside = True
+        elif cell.source.strip():
+            kept.append(cell)
+    page.cells = kept
+    return page
+
+
+def write_student(folder: Path) -> Path:
+    """Copy the book into a folder, without solutions.
+
+    Raises
+    ------
+    InputError
+        If there is something in the folder that is no such copy.
+    """
+    mark = folder / "STUDENT"
+    if folder.exists() and not mark.is_file():
+        raise InputError(f"{folder} is there already, and is no book for students; name another")
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(*_LEFT, folder.name))
+    for path in (folder / "notebooks").glob("*.ipynb"):
+        nbformat.write(without_solutions(nbformat.read(path, as_version=4)), path)
+    mark.write_text("made by `insitu student`: the book without its solutions\n", "utf-8")
+    return folder
