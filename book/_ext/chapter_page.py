@@ -1,7 +1,8 @@
 """Lists of all chapters, and what each cost, from the stamp of its run.
 
 Below the title of every notebook stands its measured cost, and at its end the whole stamp. Of all
-chapters of `_toc.yml` the directive `chapter-list` makes a gallery, `chapter-costs` a table.
+chapters of `_toc.yml` the directive `chapter-list` makes a gallery, `chapter-costs` a table;
+`model-facts` tells what the record of a checkpoint says.
 """
 
 from __future__ import annotations
@@ -111,9 +112,40 @@ class ChapterCosts(SphinxDirective):
         return list(box.children)
 
 
+class ModelFacts(SphinxDirective):
+    """What the record of a checkpoint says: `{model-facts} restorer`."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Build a table of two columns."""
+        weights = (
+            Path(self.env.srcdir) / "data" / "checkpoints" / f"{self.arguments[0]}.safetensors"
+        )
+        record = weights.with_suffix(".json")
+        self.env.note_dependency(str(record))
+        told = json.loads(record.read_text("utf-8"))
+        rows = {
+            "file": f"`data/checkpoints/{weights.name}`, {weights.stat().st_size / 1e6:.1f} MB",
+            "sha256": f"`{told['sha256'][:16]}`…",
+            "made by": f"`{told['made_by']}`" if "made_by" in told else told.get("protocol", ""),
+            "on": told.get("device", ""),
+        }
+        for name, unit in (("pixel_size", "Å"), ("dose", "e⁻/Å² a frame")):
+            if limits := told.get("trained_for", {}).get(name):
+                low, high = (f"{limit:,.4g}" for limit in limits)
+                rows[f"trained for {name.replace('_', ' ')}"] = f"{low} to {high} {unit}"
+        rows |= {"note": told["note"]} if "note" in told else {}
+        lines = ["| | |", "|---|---|", *(f"| {name} | {said} |" for name, said in rows.items())]
+        box = nodes.container()
+        self.state.nested_parse(StringList(lines, source=""), 0, box)
+        return list(box.children)
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the directives and the stamp."""
     app.add_directive("chapter-list", ChapterList)
     app.add_directive("chapter-costs", ChapterCosts)
+    app.add_directive("model-facts", ModelFacts)
     app.connect("doctree-read", _add_stamp)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
