@@ -4,7 +4,7 @@ It needs TensorFlow, and so an environment of its own:
 
     python -m venv rivals
     rivals/bin/pip install tk-r-em==1.0.4 tensorflow-cpu==2.15.1 "numpy<2"
-    python tests/benchmarks/r_em.py rivals/bin/python
+    python tests/benchmarks/r_em.py rivals/bin/python [MOVIE ...]
 
 Writes data/r_em.json, which page 05 shows, and prints it. The network, `sfr_hrtem` of I. Lobato et
 al., npj Comput. Mater. 10 (2024) 10, has learned from simulations of other specimens and sees one
@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from time import perf_counter
 
 import numpy as np
 import torch
@@ -41,9 +40,10 @@ def main() -> None:
     """Write and print the figures of every movie and sum."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("python", help="of the environment that holds tk-r-em")
-    python = parser.parse_args().python
-    rows = []
-    for name in movie_files.SHIPPED:
+    parser.add_argument("movies", nargs="*", default=list(movie_files.SHIPPED))
+    arguments = parser.parse_args()
+    python, rows = arguments.python, []
+    for name in arguments.movies:
         movie = movie_files.load(fetch.shipped(f"{name}.zarr"))
         plan = movie.plan
         clean = movie.clean() * plan.vacuum
@@ -53,10 +53,8 @@ def main() -> None:
         rest = [still[k] for k in np.linspace(0, len(still) - 1, 20).astype(int)]
         for frames in SUMS:
             means = mean_frames(counts, [*rest, *event], [frames])[:, 0].numpy()
-            begin = perf_counter()
             images = asked(python, ASK, images=means * frames)["images"] / frames
-            speed = images.size / 1e6 / (perf_counter() - begin)
-            row = {"movie": name, "frames summed": frames, "Mpx/s": round(speed, 3)}
+            row = {"movie": name, "frames summed": frames}
             for when, at, part in (("at rest", rest, images[:20]), ("event", event, images[20:])):
                 told = figures(movie, clean, at, part)
                 kinds = (f"{when}: {kind}" for kind in ("dB", "surface", "inside"))
