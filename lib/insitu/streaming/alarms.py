@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from insitu import InputError, checks
 from insitu.measure import charts, run_lengths
+from insitu.streaming.store import sum_type
 
 Array = NDArray[np.float64]
 
@@ -147,7 +148,7 @@ def cell_sums(frames: NDArray[np.generic], side: int) -> NDArray[np.int64] | Arr
     kind = np.int64 if frames.dtype.kind in "uib" else np.float64
     steps = [np.arange(0, n, side) for n in frames.shape[1:]]
     if all(n % side == 0 for n in frames.shape[1:]):
-        short = np.uint16 if frames.dtype == np.uint8 and side <= 256 else kind
+        short = sum_type(frames, side)
         rows = frames.reshape(len(frames), len(steps[0]), side, -1).sum(2, dtype=short)
         return rows.reshape(*rows.shape[:2], len(steps[1]), side).sum(3, dtype=kind)
     rows = np.add.reduceat(frames, steps[0], axis=1, dtype=kind)
