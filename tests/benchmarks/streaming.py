@@ -146,7 +146,8 @@ def denoise(folder, name="pt_ceo2"):
                 client=client,
             )
         shape = (frames, *counts.shape[1:])
-        done = Run(shape, block, number, True, 0, 1.0, found.seconds, memory.worker)
+        took = {"seconds": found.seconds, "memory": memory.worker}
+        done = Run(shape, block, number, denoised=True, **took)
         print(f"  {frames:4d} frames, {number} workers: {found.seconds:.1f} s")
         return done
 

@@ -119,7 +119,8 @@ def tally(job: Job, source: Source, first: int, tile: Box) -> Tally:
     """Read a block and count; called by the workers."""
     last, whole = job.last(first), source.dtype.kind in "uib"
     total = squares = denoised = columns = before = None
-    cells, ends, entries = [], [], []
+    cells, entries = [], []
+    ends: list[NDArray[Any]] = []
     counted = np.zeros(0, np.int64)
     for frames in _parts(source, first, last, tile):
         if not whole:

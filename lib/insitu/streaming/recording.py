@@ -90,6 +90,8 @@ def source_of(movie: Any) -> Source:
     InputError
         If it is no movie.
     """
+    if isinstance(movie, Source):
+        return movie
     if isinstance(movie, str | Path):
         path = Path(movie).expanduser()
         movie = open_store(path) if (path / LOG).is_file() else open_movie(path)
