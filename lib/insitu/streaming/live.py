@@ -7,6 +7,7 @@ does not come is lost, one that comes twice counts once.
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections import deque
@@ -23,6 +24,7 @@ from insitu.files import open_movie
 from insitu.streaming.alarms import Alarms, Watch, cell_sums
 
 POLL = 0.005  # seconds between two looks at the folder
+logging.getLogger("tifffile").addHandler(logging.NullHandler())  # half a frame is no news
 _NUMBER = re.compile(r"(\d+)$")
 
 Denoiser = Callable[[NDArray[Any], float], Any]
