@@ -7,6 +7,7 @@ so that a movie of any length, or one that is still being recorded, is watched i
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -134,9 +135,17 @@ class Watch:
         if not self.fano > 0:
             raise InputError("movie: the frames of the baseline are all the same, which no beam is")
         self.deviation = np.sqrt(self.fano * self.mean)
-        length = 1e6 / self.false_alarms * len(self.mean)
-        law = run_lengths.skewed(float(np.clip(np.median(self.mean) ** -0.5, 1e-3, 3)))
-        self.limit = run_lengths.cusum_limit(length, reference=self.shift / 2, law=law)
+        self.limit = self.limit_for(self.mean)
+
+    def limit_for(self, mean: Array) -> float:
+        """Limit of the charts of cells of such means; kept, since it takes half a second."""
+        skewness = float(np.clip(np.median(mean), 1 / 9, 1e4)) ** -0.5  # of Poisson counts
+        return _limit(1e6 / self.false_alarms * mean.size, self.shift / 2, round(skewness, 2))
+
+
+@lru_cache(maxsize=64)
+def _limit(length: float, reference: float, skewness: float) -> float:
+    return run_lengths.cusum_limit(length, reference=reference, law=run_lengths.skewed(skewness))
 
 
 def cell_sums(frames: NDArray[np.generic], side: int) -> NDArray[np.int64] | Array:

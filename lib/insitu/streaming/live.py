@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from threading import Thread
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -106,9 +107,12 @@ class _Counts:
 
     def next(self, frame: NDArray[Any]) -> Alarms:
         """Count and chart the next frame."""
+        electrons = cell_sums(frame[None], self.cell)
+        if not self.frames:  # beside, so that no frame waits for it later
+            Thread(target=self.watch.limit_for, args=(electrons[0],), daemon=True).start()
         self.add(frame)
         self.recent.append(frame)
-        return self.watch.push(cell_sums(frame[None], self.cell))
+        return self.watch.push(electrons)
 
     def nothing(self) -> Alarms:
         """Chart a frame that there is none of."""
