@@ -16,7 +16,7 @@ from insitu.streaming.recording import source_of
 from insitu.streaming.store import FRAMES, SIDE
 from insitu.streaming.tasks import threads
 
-SMALL = 128  # side of the part that is denoised, and twice as much [px]
+SMALL = 96  # side of the part that is denoised, and twice as much [px]
 
 
 def trial(
