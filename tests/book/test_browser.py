@@ -60,6 +60,28 @@ def test_scrubbers_turn_by_keyboard(browser, address, width, name):
     page.close()
 
 
+@pytest.mark.parametrize("width", [1280, 390])
+def test_sliders_answer_by_keyboard_and_without_scripts_there_is_a_table(browser, address, width):
+    for scripts in (True, False):
+        context = browser.new_context(
+            viewport={"width": width, "height": 900}, java_script_enabled=scripts
+        )
+        page = context.new_page()
+        page.goto(f"{address}notebooks/12-large-movies.html")
+        figure = page.locator(".insitu-sliders")
+        assert figure.locator("table").is_visible() != scripts
+        assert figure.locator("input").first.is_visible() == scripts
+        if scripts:
+            for slider in figure.locator("input").all():
+                answers = figure.locator("dd").all_inner_texts()
+                slider.focus()
+                page.keyboard.press("ArrowRight")
+                said = slider.get_attribute("aria-valuetext")
+                assert said == slider.locator("xpath=../output").inner_text()
+                assert figure.locator("dd").all_inner_texts() != answers
+        context.close()
+
+
 def test_scrubber_without_scripts_and_in_print_shows_every_frame(browser, address):
     for scripts in (False, True):
         context = browser.new_context(java_script_enabled=scripts)

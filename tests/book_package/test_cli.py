@@ -338,7 +338,7 @@ def test_help_names_the_commands(capsys):
     assert call("--help") == 0
     text = capsys.readouterr().out
     names = ("run", "refresh", "doctor", "bank", "denoise", "judge", "measure", "reconstruct")
-    names += ("student",)
+    names += ("student", "stream")
     assert all(re.search(rf"^  {name} ", text, re.M) for name in names)
     assert call("denoise", "--help") == 0
     assert "--pixel-size A" in capsys.readouterr().out

@@ -66,6 +66,13 @@ def test_drift_and_the_event_are_found(counts, tmp_path):
     assert 90 <= found.alarms.frame[event].min() < 94
 
 
+def test_false_alarms_are_as_many_as_allowed():
+    """Of a thousand cells, whose means are not known better than 200 frames tell them."""
+    watch = Watch(baseline=200, false_alarms=1e4)
+    told = watch.push(np.random.default_rng(0).poisson(118, (2200, 32, 32)))
+    assert 8 < len(told.frame) < 34  # 20 are expected
+
+
 def test_entropy_is_that_of_the_counts(tmp_path):
     movie = np.random.default_rng(0).poisson(0.46, (64, 128, 128)).astype(np.uint8)
     found = measure(record(movie, tmp_path / "counts.zarr"), tmp_path / "out", asked=())

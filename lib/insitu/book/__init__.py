@@ -6,6 +6,7 @@
 - `figures`: `show`, `table`, panels with common grey levels, scale bars, the scrubber
 - `png`: pictures in few bytes
 - `atoms`: atoms in three dimensions on the page
+- `sliders`: a table of answers with a slider for each thing that they depend on
 - `freshness`: whether a page's outputs are those of its code and data
 - `runs`: chapters run with values from files and the command line, and pages refreshed
 - `doctor`: what this machine has, and what will run on it

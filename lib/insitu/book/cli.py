@@ -130,6 +130,41 @@ def reconstruct(series: str, **options: Any) -> None:
     _do("reconstruct", series, **options)
 
 
+@group.command(params=[*_MOVIE[:2], *_RUN[:2]])
+@click.argument("file")
+@click.option("--workers", default=1, show_default=True, help="Processes that share the work.")
+@click.option("--cluster", default="", metavar="ADDRESS", help="Of a dask scheduler, instead.")
+@click.option("--denoiser", default="", metavar="NAME", help="Such as restorer; none only counts.")
+@click.option("--keep/--no-keep", default=True, help="Write the denoised frames, 4 bytes a pixel.")
+@click.option("--columns", is_flag=True, help="Find columns in each denoised block.")
+@click.option("--compressed", is_flag=True, help="Copy the counts into counts.zarr first.")
+@click.option("--block", default=64, show_default=True, help="Frames that are held at once.")
+@click.option("--baseline", default=200, show_default=True, help="Frames before any alarm.")
+@click.option("--plan", "only_plan", is_flag=True, help="Say what it will take, and stop.")
+def stream(
+    file: str,
+    output: str | None,
+    workers: int,
+    cluster: str,
+    only_plan: bool,
+    **options: Any,
+) -> None:
+    """Measure, and denoise, FILE, a movie of counts of any size, in one pass over its blocks.
+
+    First says what that will take, by short runs.
+    """
+    from insitu.streaming import command
+
+    output = output or "_results/stream"
+    with command.workers_of(workers, cluster) as client:
+        short = {k: options[k] for k in ("denoiser", "pixel_size", "block", "device")}
+        click.echo(command.plan(file, client=client, **short))
+        if only_plan:
+            return
+        command.stream(file, output, client=client, **options)
+    click.echo(f"results are in {output}; {Path(output) / 'report.html'} shows them")
+
+
 def _do(task: str, *files: str, output: str | None, **options: Any) -> None:
     """Do what `insitu.own` does to files of one's own."""
     output = output or f"_results/{task}"

@@ -7,6 +7,7 @@ so that a movie of any length, or one that is still being recorded, is watched i
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from insitu import InputError, checks
 from insitu.measure import charts, run_lengths
+from insitu.streaming.store import sum_type
 
 Array = NDArray[np.float64]
 
@@ -44,14 +46,16 @@ class Alarms(NamedTuple):
 class Watch:
     """Charts of cells, fed in order.
 
-    The first frames, in which nothing should happen, tell the mean m of each cell, and one Fano
-    factor F of all cells, by the differences of successive frames; a cell's standard deviation is
-    then sqrt(F m).
+    The first frames, in which nothing should happen, tell one Fano factor F of all cells, by the
+    differences of successive frames. A frame's electrons x are compared with the mean m of the n
+    frames before it, all of them, z = (x - m) / sqrt(F m (1 + 1 / n)): such z of Poisson counts
+    are independent, as the limit of the charts assumes. Against a mean of the first frames alone,
+    whose error stays, there would be several times as many false alarms as are allowed.
 
     Parameters
     ----------
     baseline : int
-        Frames without an alarm, from which mean and deviation are taken.
+        Frames without an alarm at first, from which F is taken.
     false_alarms : float
         That are allowed in a million frames, of all cells together.
     shift : float
@@ -77,7 +81,8 @@ class Watch:
         self.shift = checks.within("shift", shift, 0.1, 10)
         self.first: list[Array] = []
         self.seen = 0  # frames
-        self.mean = self.deviation = np.empty(0)
+        self.total = np.empty(0)  # electrons of each cell so far
+        self.known = 0  # frames so far that were not lost
         self.fano = np.nan
         self.limit = np.nan
         self.state: Array | None = None
@@ -102,9 +107,12 @@ class Watch:
         x = x[len(before) :]
         if not len(x):
             return Alarms.none()
-        z = (x.reshape(len(x), -1) - self.mean) / self.deviation
         found = charts.cusum(
-            z.T, reference=self.shift / 2, limit=self.limit, state=self.state, restart=True
+            self._compared(x.reshape(len(x), -1)).T,
+            reference=self.shift / 2,
+            limit=self.limit,
+            state=self.state,
+            restart=True,
         )
         self.state = found.state
         frames, cells = np.nonzero(found.alarm.T)
@@ -122,20 +130,36 @@ class Watch:
         known = np.isfinite(series[:, 0])
         if known.sum() < 20:
             raise InputError(f"baseline: only {known.sum()} of its frames are there, 20 are needed")
-        self.mean = series[known].mean(0)
-        if not (self.mean > 0).all():
+        self.total, self.known = series[known].sum(0), int(known.sum())
+        if not (self.total > 0).all():
             raise InputError(
-                f"movie: {(self.mean <= 0).sum()} cells have no electron in {self.baseline} "
+                f"movie: {(self.total <= 0).sum()} cells have no electron in {self.baseline} "
                 "frames; take larger cells, or a longer baseline"
             )
         variance = (np.diff(series[known], axis=0) ** 2).mean(0) / 2
-        self.fano = float(variance.sum() / self.mean.sum())
+        self.fano = float(variance.sum() / self.total.sum() * self.known)
         if not self.fano > 0:
             raise InputError("movie: the frames of the baseline are all the same, which no beam is")
-        self.deviation = np.sqrt(self.fano * self.mean)
-        length = 1e6 / self.false_alarms * len(self.mean)
-        law = run_lengths.skewed(float(np.clip(np.median(self.mean) ** -0.5, 1e-3, 3)))
-        self.limit = run_lengths.cusum_limit(length, reference=self.shift / 2, law=law)
+        self.limit = self.limit_for(self.total / self.known)
+
+    def _compared(self, series: Array) -> Array:
+        """Electrons in standard deviations from the mean of all frames before, (t, cells)."""
+        there = np.isfinite(series[:, :1])
+        counted = np.where(there, series, 0)
+        number = self.known + np.cumsum(there, 0) - there
+        mean = (self.total + np.cumsum(counted, 0) - counted) / number
+        self.total, self.known = self.total + counted.sum(0), self.known + int(there.sum())
+        return (series - mean) / np.sqrt(self.fano * mean * (1 + 1 / number))
+
+    def limit_for(self, mean: Array) -> float:
+        """Limit of the charts of cells of such means; kept, since it takes half a second."""
+        skewness = float(np.clip(np.median(mean), 1 / 9, 1e4)) ** -0.5  # of Poisson counts
+        return _limit(1e6 / self.false_alarms * mean.size, self.shift / 2, round(skewness, 2))
+
+
+@lru_cache(maxsize=64)
+def _limit(length: float, reference: float, skewness: float) -> float:
+    return run_lengths.cusum_limit(length, reference=reference, law=run_lengths.skewed(skewness))
 
 
 def cell_sums(frames: NDArray[np.generic], side: int) -> NDArray[np.int64] | Array:
@@ -147,7 +171,7 @@ def cell_sums(frames: NDArray[np.generic], side: int) -> NDArray[np.int64] | Arr
     kind = np.int64 if frames.dtype.kind in "uib" else np.float64
     steps = [np.arange(0, n, side) for n in frames.shape[1:]]
     if all(n % side == 0 for n in frames.shape[1:]):
-        short = np.uint16 if frames.dtype == np.uint8 and side <= 256 else kind
+        short = sum_type(frames, side)
         rows = frames.reshape(len(frames), len(steps[0]), side, -1).sum(2, dtype=short)
         return rows.reshape(*rows.shape[:2], len(steps[1]), side).sum(3, dtype=kind)
     rows = np.add.reduceat(frames, steps[0], axis=1, dtype=kind)

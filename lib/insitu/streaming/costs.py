@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from insitu import InputError, checks
+from insitu.streaming.passes import HALO
 from insitu.streaming.store import SIDE
 
 Array = NDArray[np.float64]
@@ -24,6 +25,7 @@ class Run(NamedTuple):
     denoised: bool = False
     reach: int = 0  # frames before and behind a block that the denoiser is shown
     bytes_a_pixel: float = 1.0  # of a count in memory
+    machines: int = 1  # that share the workers
     seconds: float = float("nan")  # measured
     memory: float = float("nan")  # measured: bytes of the largest worker
 
@@ -47,27 +49,39 @@ class Run(NamedTuple):
         rows, columns = (min(n, SIDE) for n in self.shape[1:])
         return rows * columns
 
+    def _seen(self) -> int:
+        """Pixels of a tile and around it, as the denoiser sees them."""
+        rows, columns = (min(n, SIDE + 2 * HALO) for n in self.shape[1:])
+        return rows * columns
+
     def times(self) -> Array:
         """What the wall time is a sum of, apart from factors: see `Costs`."""
         frames, tile = min(self.block, self.shape[0]), self._tile()
         counted = self.rounds * frames * tile
-        each = self.denoised * self.rounds * tile
-        return np.array([1.0, self.rounds, counted, each * frames, each * (self.shown - frames)])
+        each = self.denoised * self.rounds * self._seen()
+        beside = self.rounds * frames * tile * (-(-self.workers // self.machines) - 1)
+        around = each * (self.shown - frames)
+        return np.array([1.0, self.rounds, counted, each * frames, around, beside])
 
     def sizes(self) -> Array:
         """What the memory of a worker is a sum of, apart from factors."""
-        tile = self._tile()
-        frames = self.shown if self.denoised else min(16, self.block)
-        return np.array([1.0, float(self.denoised), tile * frames * self.bytes_a_pixel])
+        few = self._tile() * min(16, self.block) * self.bytes_a_pixel
+        return np.array([1.0, float(self.denoised), few, float(self.denoised * self._seen())])
+
+    def held(self) -> float:
+        """Bytes of a block as counts, and twice as it is denoised, in single precision."""
+        return self.denoised * self._seen() * self.shown * (self.bytes_a_pixel + 8)
 
 
 class Costs(NamedTuple):
     """Factors of a machine: seconds and bytes, from measured runs.
 
-    seconds = a + rounds (b + c n + d n + e h), with n the pixels of a block, counted (c) and, if
-    asked, denoised (d), and h the pixels of the frames around it that the denoiser has to look at,
-    too (e). Workers do their rounds at the same time. Factors are not negative, and those that
-    make the sum of the squares of the relative errors smallest.
+    seconds = a + rounds (b + c n + d n + e h + s n (w - 1)), with n the pixels of a block, counted
+    (c) and, if asked, denoised (d), h the pixels of the frames around it that the denoiser has to
+    look at, too (e), and w the workers of a machine, which wait for the same memory (s). Workers
+    do their rounds at the same time. Memory is what a block takes, and a sum of what a worker, the
+    network, some frames that are counted and one that is denoised do. Factors are not negative,
+    and those that make the sum of the squares of the relative errors smallest.
 
     Examples
     --------
@@ -97,7 +111,7 @@ class Costs(NamedTuple):
             raise InputError("runs: there are none; measure some")
         checks.finite("runs", [(run.seconds, run.memory) for run in runs])
         seconds = np.array([run.seconds for run in runs])
-        memory = np.array([run.memory for run in runs])
+        memory = np.array([max(run.memory - run.held(), 1.0) for run in runs])
         time = _factors(np.stack([run.times() for run in runs]), seconds)
         size = _factors(np.stack([run.sizes() for run in runs]), memory)
         told = np.stack([run.times() for run in runs]) @ time
@@ -109,7 +123,7 @@ class Costs(NamedTuple):
 
     def memory(self, run: Run) -> float:
         """Memory of each worker [bytes]."""
-        return float(run.sizes() @ self.size)
+        return float(run.sizes() @ self.size) + run.held()
 
     def plan(self, run: Run) -> str:
         """Say in a few lines what a run will read, write, hold and take."""

@@ -7,12 +7,14 @@ does not come is lost, one that comes twice counts once.
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from threading import Thread
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +25,7 @@ from insitu.files import open_movie
 from insitu.streaming.alarms import Alarms, Watch, cell_sums
 
 POLL = 0.005  # seconds between two looks at the folder
+logging.getLogger("tifffile").addHandler(logging.NullHandler())  # half a frame is no news
 _NUMBER = re.compile(r"(\d+)$")
 
 Denoiser = Callable[[NDArray[Any], float], Any]
@@ -104,9 +107,12 @@ class _Counts:
 
     def next(self, frame: NDArray[Any]) -> Alarms:
         """Count and chart the next frame."""
+        electrons = cell_sums(frame[None], self.cell)
+        if not self.frames:  # beside, so that no frame waits for it later
+            Thread(target=self.watch.limit_for, args=(electrons[0],), daemon=True).start()
         self.add(frame)
         self.recent.append(frame)
-        return self.watch.push(cell_sums(frame[None], self.cell))
+        return self.watch.push(electrons)
 
     def nothing(self) -> Alarms:
         """Chart a frame that there is none of."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm.auto import tqdm
 
 from insitu import InputError, checks
 from insitu.files import ResultsFolder
@@ -37,6 +38,7 @@ def measure(
     false_alarms: float = 100.0,
     device: str = "auto",
     client: Any = None,
+    progress: bool = False,
 ) -> Measured:
     """Count, judge and denoise a movie of any size, in one pass over blocks of its frames.
 
@@ -72,6 +74,8 @@ def measure(
         Of the denoiser; auto takes the worker's GPU, if it has one.
     client : dask.distributed.Client, optional
         Whose workers do it: `Client(LocalCluster(...))`, one of dask-jobqueue or of dask-cuda.
+    progress : bool
+        Show a bar.
 
     Raises
     ------
@@ -117,7 +121,7 @@ def measure(
         results.path.mkdir(parents=True, exist_ok=True)
         sums = Sums(job, source, results.path)
         _denoised_store(job, source, sums.next)
-        _all_blocks(job, source, sums, client)
+        _all_blocks(job, source, sums, client, progress)
         return sums.finish(watch, begin)
     finally:
         results.unlock()
@@ -137,9 +141,11 @@ def _denoised_store(job: Job, source: Source, done: int) -> None:
     )
 
 
-def _all_blocks(job: Job, source: Source, sums: Sums, client: Any) -> None:
+def _all_blocks(job: Job, source: Source, sums: Sums, client: Any, progress: bool) -> None:
     """Do what is not yet done, keeping the state now and then."""
-    todo = list(job.tasks())[sums.next :]
+    tasks = list(job.tasks())
+    todo = tasks[sums.next :]
+    bar = tqdm(total=len(tasks), initial=sums.next, desc="blocks", disable=not progress)
     far = AROUND if job.denoiser else 0
 
     def work() -> Any:
@@ -153,11 +159,13 @@ def _all_blocks(job: Job, source: Source, sums: Sums, client: Any) -> None:
         if store is not None:
             store.note(found.entries)
         sums.add(found)
+        bar.update()
         now = time.perf_counter()
         if now - last > SHARE * took:
             sums.save()
             last = time.perf_counter()
             took = last - now
+    bar.close()
     sums.save()
     if store is not None and (missing := store.missing()):
         raise InputError(f"{store.path}: {len(missing)} chunks were not written; run again")

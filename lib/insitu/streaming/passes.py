@@ -7,6 +7,7 @@ that the state is always that of the frames up to one, and can be kept and gone 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from insitu import InputError, checks
 from insitu.streaming.alarms import cell_sums
 from insitu.streaming.recording import Source, open_array
-from insitu.streaming.store import FRAMES, SIDE, Entry, Index
+from insitu.streaming.store import FRAMES, SIDE, Entry, Index, sum_type
 
 ASKED = ("mean", "fano", "drift", "alarms")
 HALO = 192  # pixels around a tile that a denoiser sees
@@ -118,24 +119,20 @@ def tally(job: Job, source: Source, first: int, tile: Box) -> Tally:
     """Read a block and count; called by the workers."""
     last, whole = job.last(first), source.dtype.kind in "uib"
     total = squares = denoised = columns = before = None
-    cells, ends, entries = [], [], []
+    cells, entries = [], []
+    ends: list[NDArray[Any]] = []
     counted = np.zeros(0, np.int64)
-    for begin in range(first, last, FRAMES):
-        end = min(begin + FRAMES, last)
-        frames = source.frames(begin, end, tile)
-        if len(frames) != end - begin:
-            raise InputError(
-                f"movie: frames {begin} to {end - 1} are not all there; the file is cut off"
-            )
+    for frames in _parts(source, first, last, tile):
         if not whole:
             checks.finite("movie", frames)
         cells.append(cell_sums(frames, job.cell))
-        if begin == first:
+        if not ends:
             counted = _counted(frames[0])
             ends.append(frames[0])
         if {"mean", "fano", "drift"} & set(job.asked) or job.denoiser:
-            some = _sum(frames)
-            total = some if total is None else total + some
+            if total is None:
+                total = np.zeros(frames.shape[1:], np.int64 if whole else np.float64)
+            total += frames.sum(0, dtype=sum_type(frames, len(frames)))
         if "fano" in job.asked:
             some = _squares(frames, before)
             squares = some if squares is None else squares + some
@@ -163,17 +160,31 @@ def tally(job: Job, source: Source, first: int, tile: Box) -> Tally:
     )
 
 
+def _parts(source: Source, first: int, last: int, tile: Box) -> Iterator[NDArray[Any]]:
+    """Frames of a block, 16 at a time; the next ones are read while these are counted."""
+
+    def read(begin: int) -> NDArray[Any]:
+        end = min(begin + FRAMES, last)
+        frames = source.frames(begin, end, tile)
+        if len(frames) != end - begin:
+            raise InputError(
+                f"movie: frames {begin} to {end - 1} are not all there; the file is cut off"
+            )
+        return frames
+
+    with ThreadPoolExecutor(1) as beside:
+        reading = beside.submit(read, first)
+        for begin in range(first + FRAMES, last, FRAMES):
+            frames = reading.result()
+            reading = beside.submit(read, begin)
+            yield frames
+        yield reading.result()
+
+
 def _counted(frame: NDArray[Any]) -> NDArray[np.int64]:
     if frame.dtype.kind not in "uib" or frame.min() < 0 or frame.max() > 4095:
         return np.zeros(0, np.int64)
     return np.bincount(frame.ravel().astype(np.uint16)).astype(np.int64)
-
-
-def _sum(frames: NDArray[Any]) -> NDArray[Any]:
-    """Sum over frames, exact for counts."""
-    if frames.dtype == np.uint8 and len(frames) < 256:
-        return frames.sum(0, dtype=np.uint16).astype(np.int64)
-    return frames.sum(0, dtype=np.int64 if frames.dtype.kind in "uib" else np.float64)
 
 
 def _squares(frames: NDArray[Any], before: NDArray[Any] | None) -> NDArray[Any]:

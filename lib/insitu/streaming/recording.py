@@ -90,6 +90,8 @@ def source_of(movie: Any) -> Source:
     InputError
         If it is no movie.
     """
+    if isinstance(movie, Source):
+        return movie
     if isinstance(movie, str | Path):
         path = Path(movie).expanduser()
         movie = open_store(path) if (path / LOG).is_file() else open_movie(path)
@@ -139,7 +141,8 @@ def record(
 
     A run that was killed goes on: what the log has is read again and compared, what is damaged or
     not there is written. So does a movie that has become longer meanwhile. What was written is read
-    and compared at the end.
+    and compared at the end. Of a lazy array each task computes the chunks that it touches: give it
+    chunks of whole frames, no more of them than the store's, else they are computed several times.
 
     Parameters
     ----------

@@ -27,6 +27,7 @@ from insitu.files import whole
 
 FRAMES = 16  # of a chunk
 SIDE = 1024  # of a chunk, at most [px]: whole frames, and tiles of larger ones
+BLOCK = 1 << 20  # bytes that are compressed at once: blosc's own choice takes 8 % more, and longer
 LOG = "chunks.jsonl"
 
 Index = tuple[int, ...]  # number of a chunk along t, y, x
@@ -103,6 +104,8 @@ class Store:
         ]
         for index in product(*touched) if result.size else ():
             region, values = self.region(index), self.chunk(index)
+            if values.shape == result.shape:  # all of it
+                return values
             both = list(zip(region, steps, strict=True))
             into = tuple(
                 slice(max(r.start, s.start) - s.start, min(r.stop, s.stop) - s.start)
@@ -220,9 +223,26 @@ class Store:
 
 def total(values: NDArray[Any]) -> float:
     """Sum of all values; of whole numbers an int."""
-    if values.dtype.kind in "ui":
-        return int(values.sum(dtype=np.int64))
-    return float(values.sum(dtype=np.float64))
+    found = values.sum(0, dtype=sum_type(values, len(values))).sum()
+    return int(found) if values.dtype.kind in "ui" else float(found)
+
+
+def sum_type(values: NDArray[Any], count: int) -> Any:
+    """Type in which `count` of the values are added: of bytes the smallest that holds the sum.
+
+    Bytes add up four times as fast as what they have to be widened to.
+
+    >>> few = np.ones((16, 8, 8), np.uint8)
+    >>> [np.dtype(sum_type(some, 16)).name for some in (few, 20 * few, few / 3)]
+    ['uint8', 'uint16', 'float64']
+    """
+    if values.dtype.kind not in "uib":
+        return np.float64
+    if values.dtype == np.uint8:
+        for kind in (np.uint8, np.uint16, np.uint32):
+            if int(values.max(initial=0)) * count <= np.iinfo(kind).max:
+                return kind
+    return np.int64
 
 
 def create(
@@ -281,7 +301,7 @@ def create(
             shards=(frames * shards, *chunks[1:]) if shards > 1 else None,
             dtype=np.dtype(dtype),
             compressors=[
-                BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle"),
+                BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle", blocksize=BLOCK),
                 Crc32cCodec(),
             ],
             attributes={

@@ -45,12 +45,17 @@ def in_order(
     try:
         for task in tasks:
             waiting.append(client.submit(function, *task, pure=False))
-            if len(waiting) >= AHEAD * max(1, sum(client.nthreads().values())):
+            if len(waiting) >= AHEAD * threads(client):
                 yield _result(waiting.popleft().result)
         while waiting:
             yield _result(waiting.popleft().result)
     finally:
         client.cancel(list(waiting))
+
+
+def threads(client: Any) -> int:
+    """Threads of all workers of a client; one where there is none."""
+    return max(1, sum(client.nthreads().values())) if client is not None else 1
 
 
 def _result(ask: Callable[[], Any]) -> Any:
