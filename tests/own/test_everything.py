@@ -114,7 +114,9 @@ MATRIX = {
         "other from pixel to pixel, one for each electron",
     ),
     "16-bit camera": (
-        lambda: np.rint(RNG.poisson(30 * MEAN) * 12 + 100).astype(np.uint16),
+        lambda: np.rint(RNG.poisson(30 * MEAN) * 12 + 100 + RNG.normal(0, 8, MEAN.shape)).astype(
+            np.uint16
+        ),
         {"look", "denoised"},
         "grey levels do not tell how many electrons",
     ),
@@ -135,8 +137,13 @@ MATRIX = {
     ),
     "one frame": (
         lambda: COUNTS[:1] + RNG.poisson(2, (1, 40, 44)).astype(np.uint8),
-        {"look", "denoised"},
+        {"look", "denoised", "judged"},
         "a single frame cannot tell its noise from its specimen",
+    ),
+    "ten dead rows": (
+        lambda: np.where(np.arange(40)[:, None] % 4 == 0, 0, COUNTS),
+        {"look", "frames", "learned", "denoised", "judged"},
+        "Too many to be an accident: dead rows 0, 4, 8, 12, 16, 20, 24, 28, ...",
     ),
     "one frame, no pixel size": (lambda: COUNTS[:1], {"look"}, "It was not denoised."),
     "averaged frames": (
@@ -150,9 +157,7 @@ MATRIX = {
 @pytest.mark.parametrize("name", MATRIX)
 def test_problem_movies_are_right_or_a_sentence(tmp_path, name):
     movie, done, words = MATRIX[name]
-    size = 0.0 if "no pixel" in name else 0.24
-    everything(tmp_path, movie(), pixel_size=size)
-    done = done if size or not done & {"denoised"} else {"look"}
+    everything(tmp_path, movie(), pixel_size=0.0 if "no pixel" in name else 0.24)
     assert folders(tmp_path) - {"measured"} == done
     assert words in (tmp_path / "out" / "report.html").read_text()
 

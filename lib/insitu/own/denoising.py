@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from insitu import InputError, checks
 from insitu.files import ResultsFolder, open_movie, remove
 from insitu.own.reading import seen, spread
-from insitu.own.reports import write_report
+from insitu.own.reports import REPORT, write_report
 from insitu.own.writing import FORMATS, write_film, write_movie
 
 if TYPE_CHECKING:  # torch is loaded for those who denoise alone
@@ -144,7 +144,7 @@ def denoise(
             checks.not_negative("movie", counts)
     results.lock()
     try:
-        for name in FILES:
+        for name in (*FILES, *REPORT):
             remove(results.path / name)  # of an earlier run
         numbers = {
             "frames": len(counts),

@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 from insitu import InputError, checks
 from insitu.counting import noise
 from insitu.counting.diagnosis import Finding
-from insitu.files import Movie, ResultsFolder, open_movie
+from insitu.files import Movie, ResultsFolder, open_movie, remove
 from insitu.own import mending, values
 from insitu.own.advice import Advice, advise
 from insitu.own.reading import seen, spread
-from insitu.own.reports import write_report
+from insitu.own.reports import REPORT, write_report
 from insitu.own.writing import write_movie
 
 MOST = 32_000_000  # values that are looked at
 SAMPLE = 256  # pixels across, of the middle of the frame, by which the noise is told
-FILES = ("movie.tif", "drift.csv", "findings.json")
+FILES = ("movie.tif", "drift.csv", "findings.json", "advice.json")
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def look(
     for all that comes next: a gain is undone where that gives counts exactly, broken pixels have
     the value of their nearest neighbour, a drift of more than 2 pixels is undone by whole pixels,
     and what not all frames show is cut away. Blank frames stay, and are left out of all. And
-    `drift.csv`, where a drift is told, `findings.json`, `report.html`.
+    `drift.csv`, where a drift is told, `findings.json`, `advice.json`, `report.html`.
 
     Parameters
     ----------
@@ -111,8 +111,8 @@ def look(
     advice = advise(told, findings, pixel, len(good))
     results.lock()
     try:
-        for name in FILES:
-            (results.path / name).unlink(missing_ok=True)  # of an earlier run
+        for name in (*FILES, *REPORT):
+            remove(results.path / name)  # of an earlier run
         stored = _small(whole)
         results.write(
             FILES[0],
@@ -127,6 +127,7 @@ def look(
                 ),
             )
         results.write_json(FILES[2], [f._asdict() | {"good": bool(f.good)} for f in findings])
+        results.write_json(FILES[3], [a._asdict() for a in advice])
         numbers = {
             "frames": float(len(good)),
             "rows": float(whole.shape[1]),

@@ -11,7 +11,7 @@ from skimage.feature import match_template
 
 AROUND = 7  # pixels across, with whose median a pixel is compared
 EXPECTED = 15.0  # electrons, in place of which none are no chance
-MOST = 0.02  # of the pixels that may be broken; more are no accident
+MOST = 0.05  # of the pixels that may be broken; more are no accident
 FEWEST = 8  # frames by which pixels and drift are judged
 GROUPS = 32  # sums of frames that are registered, at most
 SMOOTH = 1.5  # standard deviation of what is registered [px]

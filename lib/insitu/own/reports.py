@@ -16,6 +16,7 @@ from PIL import Image
 
 from insitu.files import ResultsFolder
 
+REPORT = ("results.json", "report.html")
 WIDE = 640  # pixels across, up to which a picture is shown as it is
 FILM = 3_000_000  # bytes of a film that is shown within the page
 _STYLE = (

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insitu import InputError
-from insitu.files import ResultsFolder, open_movie
+from insitu.files import ResultsFolder, open_movie, remove
 from insitu.own.denoising import denoise
 from insitu.own.judging import judge
 from insitu.own.looking import Looked, look
 from insitu.own.measuring import measure
-from insitu.own.reports import write_report
+from insitu.own.reports import REPORT, write_report
 from insitu.own.writing import write_movie
 
 EVERY = 5  # one frame in so many is kept aside
@@ -84,6 +84,8 @@ def everything(
     known: dict[str, Any] = {"pixel_size": looked.pixel_size, "frame_time": looked.frame_time}
     common = {**known, "device": device, "progress": progress}
     results.lock()
+    for name in (*REPORT, "frames", "denoised", "judged", "measured"):
+        remove(folder / name)  # of an earlier run; what learned stays, to go on with
     numbers: dict[str, float] = {}
     done = {"What it is": folder / "look"}
     text = []
@@ -150,13 +152,15 @@ def _denoised(
                 f"network that learned from simulations: {looked.why('simulation')}."
             )
         options = {"with_simulation": True}
-    aside = looked.applies("atoms")
-    if aside:
-        seen, _ = set_aside(looked.movie, folder / "frames")
-        denoise(seen, folder / "learned", **options, **common)
-        if "steps" in options:
-            options = {"network": folder / "learned" / "denoiser.safetensors"}
-    denoise(looked.movie, folder / "denoised", also="zarr,hspy", **options, **common)
+    try:
+        if looked.applies("atoms"):
+            seen, _ = set_aside(looked.movie, folder / "frames")
+            denoise(seen, folder / "learned", **options, **common)
+            if "steps" in options:
+                options = {"network": folder / "learned" / "denoiser.safetensors"}
+        denoise(looked.movie, folder / "denoised", also="zarr,hspy", **options, **common)
+    except InputError as reason:
+        return f"It was not denoised. {reason}."
     done["Denoised"] = folder / "denoised"
     return ""
 

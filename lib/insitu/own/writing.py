@@ -72,7 +72,7 @@ def _write_tif(path: Path, images: NDArray[Any], pixel_size: float, frame_time: 
     resolution = (10 / pixel_size,) * 2 if pixel_size else None
     if pixel_size:
         metadata |= {"unit": "nm"}
-    if frame_time:
+    if frame_time and images.ndim == 3:
         metadata |= {"finterval": frame_time, "tunit": "s"}
     tifffile.imwrite(path, images, imagej=True, resolution=resolution, metadata=metadata)
 
