@@ -148,7 +148,7 @@ MATRIX = {
     "one frame, no pixel size": (lambda: COUNTS[:1], {"look"}, "It was not denoised."),
     "averaged frames": (
         lambda: COUNTS[1:] + COUNTS[:-1],
-        {"look", "frames", "learned", "denoised", "judged"},
+        {"look"},
         "frames share noise",
     ),
 }

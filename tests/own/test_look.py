@@ -116,7 +116,18 @@ def test_broken_pixels_are_found_and_filled_with_counts():
     good = ~(found.hot | found.dead | found.spikes.any(0))
     np.testing.assert_array_equal(filled[:, good], movie[:, good])
     assert filled.max() <= movie.max()
-    np.testing.assert_array_equal(filled[:, 20], filled[:, 19])
+    np.testing.assert_array_equal(filled[:, 20], np.roll(filled[:, 19], 10, axis=0))
+    assert all(finding.good for finding in values.whiteness(filled))
+
+
+@pytest.mark.parametrize("gain", [0.001, 1, 300])
+def test_dead_rows_are_found_whatever_the_gain(gain):
+    bad = COUNTS * gain
+    bad[:, 20] = 0
+    bad[:, 40, 11] = 0
+    assert mending.broken_pixels(bad).in_words() == "dead row 20, 1 dead pixel"
+    dark = RNG.poisson(MEAN * 0.1) * gain  # of which many pixels never count
+    assert mending.broken_pixels(dark).in_words() == ""
 
 
 @pytest.mark.parametrize("rate", [0.02, 0.5, 20])
@@ -193,6 +204,7 @@ def test_what_is_written_goes_on_as_it_is(tmp_path):
         (COUNTS[:4], {}, "columns", "events need 5 frames"),
         (COUNTS[:8], {}, "atoms", "8 frames are too few to keep some aside"),
         (np.add(COUNTS[1:], COUNTS[:-1]), {}, "movie alone", "frames share noise"),
+        (np.add(COUNTS[1:], COUNTS[:-1]), {}, "judge", "frames share noise"),
     ],
 )
 def test_what_does_not_apply_has_a_reason(tmp_path, movie, options, method, why):
@@ -208,7 +220,9 @@ def test_blank_frames_are_named_and_stay(tmp_path):
     looked = look(tmp_path, shut)
     assert looked.frames == 19
     np.testing.assert_array_equal(open_movie(looked.movie).part(), shut)
-    assert "Frame 4 (the first is 0) is blank" in (tmp_path / "out" / "report.html").read_text()
+    said = next(f for f in looked.findings if "blank" in f.question)
+    assert said.answer.startswith("Frame 4 (the first is 0) is blank")
+    assert said.answer in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_of_a_large_movie_the_middle_is_looked_at(tmp_path, monkeypatch):

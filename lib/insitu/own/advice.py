@@ -13,6 +13,9 @@ from insitu.own.values import Values
 COARSE = 0.5  # A; of wider pixels columns are not seen
 FEW = 5  # frames, with which a movie begins
 SPARED = 10  # frames, of which some can be kept aside as evidence
+SIZE = "give the pixel size"
+GREY = "grey levels do not tell how many electrons they are: give counted frames"
+SHARED = "frames share noise: give them as they were recorded, not averaged, resampled or filtered"
 METHODS = {
     "movie alone": "Denoise, by a network that learns from the movie alone",
     "simulation": "Denoise, by the network that learned from simulations",
@@ -48,40 +51,45 @@ def advise(told: Values, findings: Sequence[Finding], pixel: float, frames: int)
     frames : int
         That are not blank.
     """
-    counts, fine = told.kind != "grey", 0 < pixel <= COARSE
-    fresh = next((f.good for f in findings if "frame to frame" in f.question), frames > 1)
-    fresh = fresh or frames == 2
-    size = f"pixels of {pixel:g} A are wider than {COARSE:g} A" if pixel else "give the pixel size"
-    grey = "grey levels do not tell how many electrons they are: give counted frames"
+    counts = told.kind != "grey"
+    fresh = next((f.good for f in findings if "frame to frame" in f.question), True)
+    fresh = fresh or frames == 2  # of which it cannot be told
     if frames < 2:
-        alone = False, "a single frame cannot tell its noise from its specimen"
+        alone = "a single frame cannot tell its noise from its specimen"
     elif not pixel:
-        alone = False, size
-    elif not fresh:
-        alone = (
-            False,
-            "frames share noise: give them as they were recorded, not averaged, "
-            "resampled or filtered",
-        )
-    elif counts:
-        alone = True, "the noise of a count cannot be predicted from other counts"
+        alone = SIZE
     else:
-        alone = True, "its noise is independent, and squares do without knowing what an electron is"
-    advice = [Advice("movie alone", *alone), _simulation(told, pixel, frames)]
-    advice.append(Advice("judge", counts, "the variance of counts is known" if counts else grey))
-    if not counts or not fine:
-        atoms = False, size if counts else grey
-    elif frames < SPARED:
-        atoms = False, f"{frames} frames are too few to keep some aside as evidence"
-    else:
-        atoms = True, "one frame in five is kept aside, and is evidence that no network has seen"
-    if not counts or not fine:
-        columns = False, size if counts else grey
-    elif frames < FEW:
-        columns = False, f"events need {FEW} frames or more"
-    else:
-        columns = True, "columns may be resolved; whether a crystal is seen is found out"
-    return [*advice, Advice("atoms", *atoms), Advice("columns", *columns)]
+        alone = "" if fresh else SHARED
+    good = (
+        "the noise of a count cannot be predicted from other counts"
+        if counts
+        else "its noise is independent, and squares do without knowing what an electron is"
+    )
+    judge = (GREY if not counts else "") or ("" if fresh else SHARED)
+    small = judge or (SIZE if not pixel else "")
+    if not small and pixel > COARSE:
+        small = f"pixels of {pixel:g} A are wider than {COARSE:g} A"
+    few = f"{frames} frames are too few to keep some aside as evidence" if frames < SPARED else ""
+    brief = f"events need {FEW} frames or more" if frames < FEW else ""
+    return [
+        _advice("movie alone", alone, good),
+        _simulation(told, pixel, frames) if fresh else Advice("simulation", False, SHARED),
+        _advice("judge", judge, "the variance of counts is known"),
+        _advice(
+            "atoms",
+            small or few,
+            "one frame in five is kept aside, and is evidence that no network has seen",
+        ),
+        _advice(
+            "columns",
+            small or brief,
+            "columns may be resolved; whether a crystal is seen is found out",
+        ),
+    ]
+
+
+def _advice(method: str, against: str, why: str) -> Advice:
+    return Advice(method, not against, against or why)
 
 
 def _simulation(told: Values, pixel: float, frames: int) -> Advice:
@@ -89,7 +97,7 @@ def _simulation(told: Values, pixel: float, frames: int) -> Advice:
     from insitu.denoise.saved import load_denoiser  # which loads torch
 
     if told.kind == "grey" or not pixel:
-        why = "it takes electrons" if pixel else "give the pixel size"
+        why = "it takes electrons" if pixel else SIZE
         return Advice("simulation", False, why)
     ours: Any = load_denoiser("restorer" if frames >= FEW else "pt_ceo2")
     dose = float(told.frames.mean(dtype=np.float64)) / pixel**2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,14 +102,13 @@ def look(
     part = movie.part(chosen, crop)
     _refuse_nothing(movie.path.name, part)
     kept, text = seen(movie, part, chosen)
-    text = [*text, *left_out]
-    good = part[kept]
-    broken, good = _mended(good)
-    told = values.values_of(good)
+    broken, told = _mended(part[kept])
     drift, still = _placed(told.frames)
-    findings = [told.finding, *_noise(still, told.kind, pixel), broken, _drift(drift, pixel)]
+    noisy = _noise(still, told.kind, pixel)
+    findings = [told.finding, *noisy, _blank(kept, text), broken, _drift(drift, pixel)]
     whole = spread(still, kept)
-    advice = advise(told, findings, pixel, len(good))
+    count = int(kept.sum())
+    advice = advise(told, findings, pixel, count)
     results.lock()
     try:
         for name in (*FILES, *REPORT):
@@ -129,14 +129,14 @@ def look(
         results.write_json(FILES[2], [f._asdict() | {"good": bool(f.good)} for f in findings])
         results.write_json(FILES[3], [a._asdict() for a in advice])
         numbers = {
-            "frames": float(len(good)),
+            "frames": float(count),
             "rows": float(whole.shape[1]),
             "columns": float(whole.shape[2]),
             "mean": float(told.frames.mean(dtype=np.float64)),
         }
         if drift is not None:
             numbers |= {"drift_px": drift.length, "drift_error_px": drift.error}
-        text += [_size(part, pixel, time), *(a.in_words() for a in advice)]
+        text += [*left_out, _size(part, pixel, time), *(a.in_words() for a in advice)]
         write_report(
             results,
             f"{movie.path.name}: what it is",
@@ -150,7 +150,7 @@ def look(
         )
     finally:
         results.unlock()
-    return Looked(results.path / FILES[0], told.kind, len(good), pixel, time, findings, advice)
+    return Looked(results.path / FILES[0], told.kind, count, pixel, time, findings, advice)
 
 
 def _affordable(movie: Movie, frames: str, crop: str) -> tuple[str, list[str]]:
@@ -183,21 +183,34 @@ def _refuse_nothing(name: str, part: NDArray[Any]) -> None:
         raise InputError(f"movie: every value of {name} is {finite.min():g}; nothing was recorded")
 
 
-def _mended(frames: NDArray[Any]) -> tuple[Finding, NDArray[Any]]:
-    """Frames without broken pixels, where these are few, and what is said of them."""
+def _blank(kept: NDArray[np.bool_], text: Sequence[str]) -> Finding:
+    """What is said of blank frames; it is what `seen` said last."""
+    count = int((~kept).sum())
+    answer = text[-1] if count else "None."
+    return Finding("Are there blank frames?", answer, f"{count} of {len(kept)}", "none", not count)
+
+
+def _mended(frames: NDArray[Any]) -> tuple[Finding, values.Values]:
+    """What is said of broken pixels, and the values without them, where these are few."""
     question, limit = "Are there broken pixels?", f"at most {mending.MOST:.0%}"
-    broken = mending.broken_pixels(frames)
+    first = mending.broken_pixels(frames)
+    nowhere = np.zeros(frames.shape[1:], bool)
+    if first.spikes.mean() > mending.MOST:
+        checks.finite("movie", frames)
+    # what was hit once may hide a gain; what is always broken is told better without one
+    hit = first._replace(hot=nowhere, dead=nowhere)
+    told = values.values_of(mending.mended(frames, hit))
+    broken = mending.broken_pixels(told.frames)
+    broken = broken._replace(spikes=broken.spikes | first.spikes)
     words, share = broken.in_words(), max(broken.share, float(broken.spikes.mean()))
     if share > mending.MOST:
-        checks.finite("movie", frames)
         answer = f"Too many to be an accident: {words}. Crop them away."
-        return Finding(question, answer, f"{share:.2%} of all", limit, False), frames
+        return Finding(question, answer, f"{share:.2%} of all", limit, False), told
     if not words:
-        return Finding(question, "None that stands out.", "0 of all", limit, True), frames
-    answer = f"Yes: {words}. They have the values of their neighbours; believe nothing there."
-    return Finding(question, answer, f"{share:.2%} of all", limit, True), mending.mended(
-        frames, broken
-    )
+        return Finding(question, "None that stands out.", "0 of all", limit, True), told
+    answer = f"Yes: {words}. They have values of their neighbours; believe nothing there."
+    filled = told._replace(frames=mending.mended(told.frames, broken))
+    return Finding(question, answer, f"{share:.2%} of all", limit, True), filled
 
 
 def _placed(frames: NDArray[Any]) -> tuple[mending.Drift | None, NDArray[Any]]:

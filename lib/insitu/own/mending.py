@@ -10,7 +10,7 @@ from scipy import ndimage
 from skimage.feature import match_template
 
 AROUND = 7  # pixels across, with whose median a pixel is compared
-EXPECTED = 15.0  # electrons, in place of which none are no chance
+EXPECTED = 12.0  # electrons, in place of which none are no chance
 MOST = 0.05  # of the pixels that may be broken; more are no accident
 FEWEST = 8  # frames by which pixels and drift are judged
 GROUPS = 32  # sums of frames that are registered, at most
@@ -62,7 +62,7 @@ def broken_pixels(frames: NDArray[Any]) -> Broken:
 
     A *hot* one has on average thrice what its 7 x 7 neighbours have in the median, and is farther
     off than chance and structure do: 12 standard deviations of either. A *dead* one
-    never changes, where its neighbours count 15 electrons or more, or is in a row
+    never changes, where its neighbours count 12 electrons or more, or is in a row
     or column that never does. A *spike* is beyond 20 times
     what the mean gives, with 5 of its standard deviations: what denoisers refuse.
 
@@ -82,10 +82,13 @@ def broken_pixels(frames: NDArray[Any]) -> Broken:
         off = mean - around
         chance = 1.4826 * float(np.median(np.abs(off - np.median(off))))
         chance = max(chance, float(np.sqrt(np.square(good[-1] - mean).mean() / len(good))))
-        low = float(good.min())
-        hot = off > np.maximum(12 * chance, 2 * (around - min(low, 0.0)))
+        low = max(0.0, float(good.min()))
+        hot = off > np.maximum(12 * chance, 2 * around)
         still = (good == good[:1]).all(0)
-        expected = (around - low) * len(frames)
+        # in electrons, whatever the gain: their variance is their mean
+        gain = float(np.square(np.diff(good, axis=0)).mean(dtype=np.float64)) / 2
+        gain /= max(float(mean.mean()) - low, 1e-9)
+        expected = (around - low) * len(frames) / max(gain, 1e-9)
         dead = still & (expected > EXPECTED) & ~hot
         for axis in (0, 1):
             line = still.all(axis, keepdims=True) & (expected.sum(axis, keepdims=True) > EXPECTED)
@@ -99,12 +102,17 @@ def broken_pixels(frames: NDArray[Any]) -> Broken:
 
 
 def mended(frames: NDArray[Any], broken: Broken) -> NDArray[Any]:
-    """Give each broken pixel the value of the nearest good one in its frame: a count stays one."""
+    """Give each broken pixel the value of the nearest good one: a count stays one.
+
+    Of a pixel that is always broken it is that of another frame, half the movie away, so that no
+    two pixels of a frame share their noise; where it was hit once, that of the same frame.
+    """
     result = np.array(frames)
     always = broken.hot | broken.dead
     if always.any():
         rows, columns = _nearest(always)
-        result[:, always] = result[:, rows[always], columns[always]]
+        other = np.roll(np.arange(len(frames)), len(frames) // 2)
+        result[:, always] = result[other][:, rows[always], columns[always]]
     for t in np.flatnonzero(broken.spikes.any((1, 2))):
         bad = broken.spikes[t]
         rows, columns = _nearest(bad | always)
