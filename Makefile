@@ -68,6 +68,7 @@ bench: $(VENV)/.test
 	$(BIN)/python tests/benchmarks/columns.py
 	$(BIN)/python tests/benchmarks/events.py
 	$(BIN)/python tests/benchmarks/files.py
+	$(BIN)/python tests/benchmarks/kills.py
 	$(BIN)/python tests/benchmarks/streaming.py
 
 $(VENV)/bin/pip:

@@ -67,6 +67,7 @@ def test_a_movie_alone(path, tmp_path, counts):
         "denoised.tif",
         "denoiser.json",
         "denoiser.safetensors",
+        "film.mp4",
         "report.html",
         "results.json",
         "with_innovation.tif",

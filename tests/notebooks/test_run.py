@@ -90,6 +90,20 @@ def own_movie_is_denoised(folder):
     assert not (own / "deviation.tif").exists()  # too few frames to tell
 
 
+def own_movie_is_looked_at_denoised_and_judged(folder):
+    """By one frame in five that was kept aside."""
+    own = folder / "out" / "own"
+    movie = tifffile.imread(own / "look" / "movie.tif")
+    np.testing.assert_array_equal(movie, tifffile.imread(folder / "mine.tif"))
+    denoised = tifffile.imread(own / "denoised" / "denoised.tif")
+    assert denoised.shape == (14, 37, 53)
+    results = json.loads((folder / "out" / "results.json").read_text())
+    assert results["own_frames_aside"] == 3
+    assert (own / "judged" / "card.json").is_file()
+    assert (own / "denoised" / "film.mp4").stat().st_size > 10_000
+    assert (own / "report.html").stat().st_size < 10e6
+
+
 def own_pair_is_judged(folder):
     yours = folder / "out" / "own"
     lines = (yours / "candidates.csv").read_text().splitlines()
@@ -123,6 +137,7 @@ OWN = {
     "07": (own_pair, own_pair_is_judged),
     "08": (own_particle, own_events_are_told),
     "10": (own_series, own_series_gives_volumes),
+    "11": (own_movie, own_movie_is_looked_at_denoised_and_judged),
 }
 
 

@@ -79,10 +79,30 @@ _RUN = [
 ]
 
 
+@group.command(params=[*_MOVIE, *_RUN[:1]])
+@click.argument("file")
+def look(file: str, **options: Any) -> None:
+    """Tell what FILE is, which methods apply to it, and why; mend what can be mended."""
+    _do("look", file, **options)
+
+
+@group.command(params=[*_MOVIE, *_RUN])
+@click.argument("file")
+@click.option("--with-simulation", is_flag=True, help="By the shipped network, in its range.")
+@click.option("--steps", default=0, help="Of training; 300 by default.")
+def everything(file: str, **options: Any) -> None:
+    """Look at FILE, denoise, judge and measure it: all that chapter 11 does, and one report."""
+    _do("everything", file, **options)
+
+
 @group.command(params=[*_MOVIE, *_RUN])
 @click.argument("file")
 @click.option("--with-simulation", is_flag=True, help="By the shipped network, not trained on it.")
 @click.option("--halves", is_flag=True, help="Learn for minutes, from halves of its electrons.")
+@click.option(
+    "--network", default="", metavar="FILE", help="A denoiser.safetensors, learned before."
+)
+@click.option("--also", default="", metavar="FORMATS", help="Besides tif: zarr, hspy.")
 @click.option("--steps", default=0, help="Of training; 300 by default, 2000 with --halves.")
 def denoise(file: str, **options: Any) -> None:
     """Denoise FILE, a movie of counts, by a network trained on it alone."""

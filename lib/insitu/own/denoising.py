@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 
 from insitu import InputError, checks
 from insitu.files import ResultsFolder, open_movie, remove
 from insitu.own.reading import seen, spread
-from insitu.own.reports import write_report
+from insitu.own.reports import REPORT, write_report
+from insitu.own.writing import FORMATS, write_film, write_movie
 
 if TYPE_CHECKING:  # torch is loaded for those who denoise alone
     import torch
@@ -27,7 +27,17 @@ FEW = 1_000_000  # counts, as the network sees them, from which only a small one
 FEWEST = 5  # frames of a movie in which a motion is looked for
 HALVES = (
     "The network restored sums of frames along their motion; it learned from halves of the "
-    "movie's electrons, and looks at the counts of the frame itself."
+    "movie{}, and looks at the counts of the frame itself."
+)
+ELECTRONS, WHOLE = (
+    "'s electrons",
+    " that are whole frames, as its values are not single electrons or a motion is seen in them",
+)
+FILES = (
+    *(f"denoised.{form}" for form in FORMATS),
+    "deviation.tif",
+    "with_innovation.tif",
+    "film.mp4",
 )
 INNOVATION = 0.5  # part of each frame's surprise that with_innovation.tif shows
 
@@ -43,16 +53,18 @@ def denoise(
     sum_frames: int = 0,
     with_simulation: bool = False,
     halves: bool = False,
+    network: str | Path = "",
+    also: str = "",
     steps: int = 0,
     device: str | torch.device = "auto",
     seed: int = 0,
     progress: bool = True,
 ) -> dict[str, float]:
-    """Denoise a movie by a network that learns from it alone, or by one that ships.
+    """Denoise a movie by a network that learns from it alone, by one that learned before, or ships.
 
     Writes `denoised.tif` (electrons, float32, of the shape of what was read; blank frames, of which
-    nothing is learned, are 0 in it). A network that
-    learned from the movie is kept as `denoiser.safetensors`; beside the movie lie then
+    nothing is learned, are 0 in it) and, of a movie, `film.mp4`, it beside the counts. A network
+    that learned from the movie is kept as `denoiser.safetensors`; beside the movie lie then
     `deviation.tif`, the usual error of each pixel, where 22 frames or more tell it, and for
     pixels up to 0.3 A `with_innovation.tif`, in which brief changes are shown, and all noise that
     looks like them.
@@ -75,6 +87,10 @@ def denoise(
     halves : bool
         Learn from halves of the movie's electrons, in minutes: a network that restores sums of
         frames, and chooses among them from place to place.
+    network : path
+        The `denoiser.safetensors` of an earlier run, instead of learning anew.
+    also : str
+        Formats besides tif, such as `zarr,hspy`.
     steps : int
         Of the training; 0 takes 300, or 2,000 of halves.
     device : str or device
@@ -95,6 +111,7 @@ def denoise(
         Before any work, if the file cannot be denoised.
     """
     from insitu.denoise.binning import binning
+    from insitu.denoise.halves import are_electrons
     from insitu.denoise.saved import load_denoiser
     from insitu.denoise.supervised import as_images
     from insitu.denoise.unsupervised import examine
@@ -105,10 +122,14 @@ def denoise(
     checks.within("movie_steps", steps, 0, 1_000_000)
     if halves and with_simulation:
         raise InputError("--halves learns from the movie alone; leave out --with-simulation")
+    if network and (halves or with_simulation):
+        raise InputError("network: it has learned; leave out --halves and --with-simulation")
+    formats = [checks.one_of("also", f.strip(), FORMATS) for f in also.split(",") if f.strip()]
     place = device_named(device)
     results = ResultsFolder(output)
     movie = open_movie(path, sum_frames=sum_frames)
     pixel = movie.pixel_size_or(pixel_size)
+    learned = load_denoiser(network, device=place) if network else None
     counts = as_images(movie.part(frames, crop)) if with_simulation else movie.part(frames, crop)
     kept, text = seen(movie, counts, frames)
     counts = counts[kept]
@@ -118,12 +139,12 @@ def denoise(
                 f"movie: {movie.path.name} is a single image, which cannot tell its noise from its "
                 "specimen; take --with-simulation, a network that learned from simulated images"
             )
-        examine(counts, pixel)
+        _, sample = examine(counts, pixel)
         if halves:
             checks.not_negative("movie", counts)
     results.lock()
     try:
-        for name in ("denoised.tif", "deviation.tif", "with_innovation.tif"):
+        for name in (*FILES, *REPORT):
             remove(results.path / name)  # of an earlier run
         numbers = {
             "frames": len(counts),
@@ -133,15 +154,18 @@ def denoise(
         scale = {"pixel_size": pixel, "frame_time": frame_time or movie.frame_time or 0.0}
         if with_simulation:
             movies = len(counts) >= FEWEST
-            ours = load_denoiser("restorer" if movies else "pt_ceo2", device=place)
+            learned = load_denoiser("restorer" if movies else "pt_ceo2", device=place)
             text.append(
                 "The network restored sums of frames along their motion."
                 if movies
                 else f"Each frame by itself: fewer than {FEWEST} are no movie to find motion in."
             )
+        elif network:
+            text.append(f"The network {network} learned before, and was not trained here.")
+        if learned is not None:
             with warnings.catch_warnings(record=True) as said:
                 warnings.simplefilter("always")
-                denoised = ours(counts, pixel, progress=progress)
+                denoised = learned(counts, pixel, progress=progress)
             for warned in said:
                 warnings.warn(str(warned.message), stacklevel=2)
                 text.append(f"Beware. {warned.message}.")
@@ -153,14 +177,20 @@ def denoise(
             if (side := binning(pixel)) > 1:
                 text.append(f"The network sees the counts of {side} x {side} pixels summed.")
             if halves:
-                text.append(HALVES)
+                text.append(HALVES.format(ELECTRONS if are_electrons(sample) else WHOLE))
             else:
                 words, more = _beside(own, counts, denoised, scale, results, kept)
                 text += words
                 numbers |= more
             if best == of:
                 text.append("It was still learning: give more steps.")
-        _write_tif(results, "denoised.tif", spread(denoised, kept), **scale)
+        whole = spread(denoised, kept)
+        for form in ("tif", *formats):
+            _write(results, f"denoised.{form}", whole, **scale)
+        film = None
+        if len(counts) > 1:
+            both = {"counts": counts, "denoised": denoised}
+            film = results.write("film.mp4", lambda path: write_film(path, both))
         numbers["mean_denoised_electrons"] = float(denoised.mean(dtype=np.float64))
         middle = len(counts) // 2
         few = slice(max(0, middle - 8), middle + 8)
@@ -171,7 +201,7 @@ def denoise(
             f"denoised, frame {number}": denoised[middle],
         }
         title = f"{movie.path.name}, denoised"
-        write_report(results, title, numbers, text=text, pictures=pictures, maps=maps)
+        write_report(results, title, numbers, text=text, pictures=pictures, maps=maps, film=film)
     finally:
         results.unlock()
     return {name: float(value) for name, value in numbers.items()}
@@ -255,17 +285,17 @@ def _beside(
         text.append(f"There is no deviation.tif. {reason}.")
     else:
         deviation = residuals.deviation(denoised, guess, found, width=width)
-        _write_tif(results, "deviation.tif", spread(deviation, kept), **scale)
+        _write(results, "deviation.tif", spread(deviation, kept), **scale)
         numbers["mean_deviation_electrons"] = float(deviation.mean(dtype=np.float64))
     if pixel > residuals.NARROW:
         text.append("There is no with_innovation.tif: pixels above 0.3 A do not show columns.")
     else:
         prompt = residuals.with_innovation(counts, denoised, pixel_size=pixel, gain=INNOVATION)
-        _write_tif(results, "with_innovation.tif", spread(prompt, kept), **scale)
+        _write(results, "with_innovation.tif", spread(prompt, kept), **scale)
     return text, numbers
 
 
-def _write_tif(
+def _write(
     results: ResultsFolder,
     name: str,
     movie: NDArray[np.float32],
@@ -273,14 +303,7 @@ def _write_tif(
     pixel_size: float,
     frame_time: float,
 ) -> None:
-    """Write a movie, or an image, as ImageJ reads it, with its pixel size and frame time."""
-    images = movie if len(movie) > 1 else movie[0]
-    metadata: dict[str, Any] = {"axes": "TYX"[-images.ndim :], "unit": "nm"}
-    if frame_time:
-        metadata |= {"finterval": frame_time, "tunit": "s"}
-    results.write(
-        name,
-        lambda path: tifffile.imwrite(
-            path, images, imagej=True, resolution=(10 / pixel_size,) * 2, metadata=metadata
-        ),
-    )
+    """Write a movie, or an image, in the format of its ending."""
+    form = name.rsplit(".", 1)[-1]
+    scale = {"pixel_size": pixel_size, "frame_time": frame_time}
+    results.write(name, lambda path: write_movie(path, movie, form, **scale))

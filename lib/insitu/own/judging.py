@@ -16,7 +16,7 @@ from insitu.counting import noise
 from insitu.files import Movie, ResultsFolder, open_movie, remove
 from insitu.own import places
 from insitu.own.reading import seen
-from insitu.own.reports import write_report
+from insitu.own.reports import REPORT, write_report
 from insitu.trust.lines import Line
 from insitu.trust.report import examine
 
@@ -120,7 +120,7 @@ def judge(
         _refuse_dark({"movie": counts, "evidence": others}, shown, box)
     results.lock()
     try:
-        for name in (*FILES, *MAPS):
+        for name in (*FILES, *MAPS, *REPORT):
             remove(results.path / name)  # of an earlier run
         with tqdm(total=2, desc="judge", disable=not progress) as bar:
             detector = _detector(counts)

@@ -16,7 +16,7 @@ from insitu import InputError, checks
 from insitu.counting.noise import as_counts
 from insitu.files import Movie, ResultsFolder, open_movie, remove
 from insitu.own.places import BLUE, ORANGE, marked
-from insitu.own.reports import write_report
+from insitu.own.reports import REPORT, write_report
 
 if TYPE_CHECKING:  # torch is loaded when it is needed
     import torch
@@ -126,7 +126,7 @@ def measure(
     given = _given(denoised, movie, frames, crop) if denoised else None
     results.lock()
     try:
-        for name in FILES:
+        for name in (*FILES, *REPORT):
             remove(results.path / name)  # of an earlier run
         shown = _restored(counts, pixel, place, progress) if given is None else given
         if given is None:

@@ -96,7 +96,8 @@ def write_candidates(
     at = np.concatenate([usual, other])
     where = at / pixel_size
     signs = np.repeat([sign, -sign], [len(usual), len(other)])
-    good, test = likelihood.supported(electrons, where, pixel_size, detector, dark=signs < 0)
+    told = detector if len(where) else None  # nothing can be asked of one at no place
+    good, test = likelihood.supported(electrons, where, pixel_size, told, dark=signs < 0)
     table: dict[str, NDArray[Any]] = {
         "y_angstrom": at[:, 0] + corner[0] * pixel_size,
         "x_angstrom": at[:, 1] + corner[1] * pixel_size,
@@ -153,6 +154,8 @@ def _null(
     apart = 2 * likelihood.RING[1] / pixel_size
     ends = [(v.start + apart / 2, v.stop - apart / 2) for v in vacuum]
     places = np.stack(np.meshgrid(*(np.arange(*e, apart) for e in ends), indexing="ij"), -1)
+    if not places.size:  # the box is narrower than a ring
+        return np.zeros(0)
     return likelihood.ring_test(electrons, places.reshape(-1, 2), pixel_size, detector).p_value
 
 
