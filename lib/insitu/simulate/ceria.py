@@ -8,6 +8,7 @@ apart. Lengths are in angstrom.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,7 +19,15 @@ from scipy.spatial import cKDTree
 
 from insitu import InputError
 from insitu.checks import one_of, within
-from insitu.simulate.lattice import CEO2, CUBE, OCTAHEDRON, Array, columns_of, inside_facets, lattice
+from insitu.simulate.lattice import (
+    CEO2,
+    CUBE,
+    OCTAHEDRON,
+    Array,
+    columns_of,
+    inside_facets,
+    lattice,
+)
 from insitu.simulate.specimens import standing
 
 # rows: x, the surface's normal and the beam, in the axes of the cube
@@ -111,8 +120,19 @@ def random_slab(seed: int, index: int) -> Slab:
     )
 
 
-def build_slab(recipe: Slab) -> tuple[Atoms, Columns]:
+def build_slab(
+    recipe: Slab, held: Mapping[int, int] | None = None, *, arrangement: int = 0
+) -> tuple[Atoms, Columns]:
     """Make a slab with vacuum on either side.
+
+    Parameters
+    ----------
+    recipe : Slab
+        What to make.
+    held : mapping, optional
+        Numbers of columns, and how many atoms they are to have instead.
+    arrangement : int
+        Which of them: another number, other depths of the vacancies.
 
     Returns
     -------
@@ -132,6 +152,9 @@ def build_slab(recipe: Slab) -> tuple[Atoms, Columns]:
     (True, True)
     >>> int(columns.possible.max()), set(columns.atoms[columns.cation].tolist())
     (4, {4})
+    >>> emptied, _ = build_slab(Slab(thickness=4, oxygen=0.1), {0: 0})
+    >>> len(atoms) - len(emptied) == columns.atoms[0]
+    True
     """
     rng = np.random.default_rng(recipe.seed)
     sites, cation, width, repeat = _sites(recipe, rng)
@@ -145,6 +168,11 @@ def build_slab(recipe: Slab) -> tuple[Atoms, Columns]:
     _, first, column = np.unique(columns_of(sites[:, :2]), return_index=True, return_inverse=True)
     possible = np.bincount(column)
     present = _occupied(recipe, rng, sites, cation, column, near)
+    depths = np.random.default_rng([recipe.seed, arrangement])
+    for number, count in (held or {}).items():
+        members = np.flatnonzero(column == number)
+        present[members] = False
+        present[depths.choice(members, count, replace=False)] = True
     atoms = np.bincount(column[present], minlength=len(possible))
     places = _relaxed(sites, cation, present, recipe.relaxation)[present]
     symbols = np.where(cation[present], "Ce", "O").tolist()
@@ -242,7 +270,9 @@ def _relaxed(
         away = sites[near] - hole
         length = np.linalg.norm(away, axis=1)
         way = away / np.maximum(length, 0.1)[:, None]
-        moved[near] += np.where(cation[near], shift, -shift)[:, None] * way * (length > 0.1)[:, None]
+        moved[near] += (
+            np.where(cation[near], shift, -shift)[:, None] * way * (length > 0.1)[:, None]
+        )
     return moved
 
 

@@ -1,0 +1,153 @@
+"""The least error with which atoms can be counted: an oracle, and the Cramer-Rao bound.
+
+The oracle is told all but the column: the other columns, thickness, tilt, lens and dose. It has
+simulated what each number of atoms looks like, at several depths of the vacancies, and gives the
+Bayes estimate; no estimate from these counts is better on average. The Cramer-Rao bound is that of
+an estimate without a prior.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import logsumexp
+
+from insitu.measure.occupancy_images import blocks_of, specimen_of, specimens_of
+from insitu.measure.occupancy_network import PIXEL
+from insitu.simulate.ceria import Columns, Slab
+from insitu.simulate.imaging import Optics, image
+from insitu.simulate.waves import Wave
+
+Array = NDArray[np.float64]
+
+
+class Responses(NamedTuple):
+    """What columns of a slab look like for every number of their atoms, vacuum = 1."""
+
+    columns: NDArray[np.int64]  # (c,) numbers of the columns, 8 A apart or more
+    truth: Array  # (y, x) the slab as it is
+    images: list[NDArray[np.float32]]  # of each number of atoms from 0: (arrangements, y, x)
+    windows: list[tuple[slice, slice]]  # of the pixels around each column
+    pixel_size: float  # [A]
+
+
+def targets(columns: Columns, rng: np.random.Generator, *, apart: float = 8.0) -> NDArray[np.int64]:
+    """Columns at random, all so far from each other [A] and from the surface."""
+    places = np.stack([columns.y, columns.x], 1)
+    chosen: list[int] = []
+    for number in rng.permutation(np.flatnonzero(~columns.surface & (columns.possible > 1))):
+        away = np.abs(places[chosen] - places[number]) if chosen else np.full((1, 2), 99.0)
+        if (np.hypot(*away.T) >= apart).all():
+            chosen.append(int(number))
+    return np.array(chosen)
+
+
+def responses(
+    recipe: Slab,
+    optics: Optics,
+    chosen: NDArray[np.int64],
+    *,
+    arrangements: int = 4,
+    reach: float = 3.0,
+    pixel_size: float = PIXEL,
+) -> Responses:
+    """Simulate the chosen columns with 0 to all atoms, each at several depths; all at once.
+
+    They are so far apart that none is seen in the window of another.
+    """
+    truth = specimen_of(recipe)
+    possible = truth.columns.possible[chosen]
+    size = [int(length / pixel_size) for length in truth.wave.extent]
+
+    def seen(held: Mapping[int, int], arrangement: int) -> Array:
+        specimen = specimen_of(recipe, held, arrangement=arrangement)
+        return _image(specimen.wave, optics, size, pixel_size)
+
+    images = []
+    for atoms in range(int(possible.max()) + 1):
+        held = {int(c): int(min(atoms, n)) for c, n in zip(chosen, possible, strict=True)}
+        alike = all(count in (0, n) for count, n in zip(held.values(), possible, strict=True))
+        each = 1 if alike else arrangements
+        images.append(np.stack([seen(held, 1 + k) for k in range(each)]).astype(np.float32))
+    middle = [(length - pixel_size) / 2 for length in truth.wave.extent]
+    windows: list[tuple[slice, slice]] = []
+    for number in chosen:
+        place = [truth.columns.y[number] - middle[0], truth.columns.x[number] - middle[1]]
+        at = [p / pixel_size + (n - 1) / 2 for p, n in zip(place, size, strict=True)]
+        rows, across = (
+            slice(max(0, round(a - reach / pixel_size)), min(n, round(a + reach / pixel_size) + 1))
+            for a, n in zip(at, size, strict=True)
+        )
+        windows.append((rows, across))
+    whole = _image(truth.wave, optics, size, pixel_size)
+    return Responses(chosen, whole, images, windows, pixel_size)
+
+
+def _image(wave: Wave, optics: Optics, size: Sequence[int], pixel_size: float) -> Array:
+    clean = image(wave, optics, pixel_size=pixel_size, shape=(size[0], size[1]), focal_points=7)
+    return clean[0].clamp(min=1e-3).double().numpy()
+
+
+class Told(NamedTuple):
+    """Estimates of those who know the model, (draws, columns), and the bound (columns,)."""
+
+    oracle: Array
+    least_squares: Array
+    bound: Array  # standard deviation of an estimate without a prior
+
+
+def told_all(
+    seen: Responses,
+    counts: NDArray[Any],
+    dose: float,
+    priors: Sequence[Array],
+) -> Told:
+    """Numbers of atoms by the oracle, and by least squares, from counts (draws, y, x).
+
+    Parameters
+    ----------
+    seen : Responses
+        Of the slab.
+    counts : array
+        Draws of its image, in the pixels of the responses.
+    dose : float
+        [e-/A^2].
+    priors : sequence of (possible + 1,) arrays
+        Of each column: probability of 0, 1, ... atoms.
+    """
+    unit = dose * seen.pixel_size**2
+    oracle, squares, bounds = [], [], []
+    for prior, window in zip(priors, seen.windows, strict=True):
+        own = counts[:, window[0], window[1]].reshape(len(counts), -1)
+        log_like, misfit, means = [], [], []
+        for images in seen.images[: len(prior)]:
+            mean = unit * images[:, window[0], window[1]].reshape(len(images), -1).astype(float)
+            each = own @ np.log(mean).T - mean.sum(1)
+            log_like.append(logsumexp(each, axis=1) - np.log(len(images)))
+            misfit.append(((own[:, None] - mean) ** 2).sum(2).min(1))
+            means.append(mean.mean(0))
+        posterior = np.stack(log_like, 1) + np.log(np.maximum(prior, 1e-12))
+        posterior = np.exp(posterior - logsumexp(posterior, axis=1, keepdims=True))
+        oracle.append(posterior @ np.arange(len(prior)))
+        squares.append(np.argmin(np.stack(misfit, 1), 1).astype(float))
+        slope = means[-1] - means[-2]
+        bounds.append(1 / np.sqrt((slope**2 / means[-1]).sum()))
+    return Told(np.stack(oracle, 1), np.stack(squares, 1), np.array(bounds))
+
+
+def priors_of(folder: Path, *, blocks: int = 8) -> dict[tuple[bool, int], Array]:
+    """How often a column of a species with so many sites holds 0, 1, ... atoms, in the slabs."""
+    tables: dict[tuple[bool, int], Array] = {}
+    for path in blocks_of(folder)[:blocks]:
+        for _, _, columns in specimens_of(path):
+            inner = ~columns.surface & (columns.possible > 0)
+            for cation, n, atoms in zip(
+                columns.cation[inner], columns.possible[inner], columns.atoms[inner], strict=True
+            ):
+                table = tables.setdefault((bool(cation), int(n)), np.full(n + 1, 0.5))
+                table[atoms] += 1
+    return {key: table / table.sum() for key, table in tables.items()}
