@@ -21,6 +21,7 @@ from insitu.measure.occupancy_images import (
     DEFOCUS,
     PARTS,
     TILT,
+    Views,
     blocks_of,
     draw_optics,
     painted,

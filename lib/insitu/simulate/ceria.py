@@ -153,7 +153,7 @@ def build_slab(
     >>> int(columns.possible.max()), set(columns.atoms[columns.cation].tolist())
     (4, {4})
     >>> emptied, _ = build_slab(Slab(thickness=4, oxygen=0.1), {0: 0})
-    >>> len(atoms) - len(emptied) == columns.atoms[0]
+    >>> len(atoms) - len(emptied) == int(columns.atoms[0])
     True
     """
     rng = np.random.default_rng(recipe.seed)
