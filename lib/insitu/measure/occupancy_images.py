@@ -7,14 +7,13 @@ does so for platinum). Slabs 8, 18, ... are for validation and calibration, 9, 1
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, zoom
 from scipy.spatial import cKDTree
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -22,7 +21,7 @@ from tqdm.auto import tqdm
 from insitu import InputError
 from insitu.checks import one_of
 from insitu.files import whole
-from insitu.measure.occupancy_network import PIXEL, UNITS
+from insitu.measure.occupancy_network import PIXEL
 from insitu.simulate.ceria import Columns, Slab, build_slab, random_slab
 from insitu.simulate.imaging import Optics, image
 from insitu.simulate.waves import Wave, band_limited, exit_wave, wavelength
@@ -43,6 +42,16 @@ class Specimen(NamedTuple):
     recipe: Slab
     wave: Wave
     columns: Columns
+
+    @property
+    def tilt(self) -> float:
+        """By how much it is tilted [degrees]."""
+        return float(np.hypot(*self.recipe.tilt))
+
+    @property
+    def thickness(self) -> float:
+        """Sites in a column of cerium, in the mean."""
+        return float(self.columns.possible[self.columns.cation].mean())
 
 
 def specimen_of(
@@ -84,37 +93,32 @@ def make_waves(folder: Path, count: int, *, seed: int = 0, progress: bool = Fals
     return paths
 
 
-class Pool(NamedTuple):
-    """Clean images, and what is true of every pixel and of every image."""
+def slabs(folder: Path, part: str) -> Iterator[Specimen]:
+    """The slabs of a part (train, validation or test), from the blocks of waves in a folder.
 
-    clean: Tensor  # (n, y, x) half precision, vacuum = 1
-    classes: Tensor  # (n, y, x) uint8, of `occupancy.CLASSES`
-    atoms: Tensor  # (n, y, x) uint8, 255 off the columns
-    conditions: Tensor  # (n, 3), of `occupancy.CONDITIONS`, in their units
-    inside: Tensor  # (n,) 1 where all are of the ranges, 0 where not, 2 for what is no ceria
-    slab: Tensor  # (n,) number of the slab, -1 for what is no ceria
-
-
-def blocks_of(folder: Path) -> list[Path]:
-    """Blocks of waves in a folder, in their order."""
+    Raises
+    ------
+    InputError
+        If there are no waves, or no such part.
+    """
+    one_of("part", part, dict.fromkeys(PARTS))
     paths = sorted(folder.glob("waves-*.npz"))
     if not paths:
         raise InputError(f"waves: {folder} has none; make them with `make_waves`")
-    return paths
-
-
-def specimens_of(path: Path) -> Iterator[tuple[int, Wave, Columns]]:
-    """Number, wave and columns of each slab of a block."""
-    begin = int(path.stem.split("-")[-1])
-    with np.load(path) as block:
-        spectra, extents, lengths = (block[k] for k in ("spectra", "extents", "lengths"))
-        parts = np.split(block["columns"], np.cumsum(lengths)[:-1])
-    for k, (spectrum, extent, part) in enumerate(zip(spectra, extents, parts, strict=True)):
-        packed = torch.from_numpy(spectrum).float().movedim(0, -1).contiguous() / _SCALE
-        values = torch.fft.ifft2(torch.view_as_complex(packed), norm="forward") + 1
-        y, x, cation, atoms, possible, surface = part.T
-        columns = Columns(y, x, cation > 0, atoms.astype(int), possible.astype(int), surface > 0)
-        yield begin + k, Wave(values[None], (float(extent[0]), float(extent[1]))), columns
+    for path in paths:
+        seed, begin = (int(number) for number in path.stem.split("-")[1:])
+        with np.load(path) as block:
+            spectra, extents, lengths = (block[k] for k in ("spectra", "extents", "lengths"))
+            parts = np.split(block["columns"], np.cumsum(lengths)[:-1])
+        for k, (spectrum, extent, truth) in enumerate(zip(spectra, extents, parts, strict=True)):
+            if PARTS[(begin + k) % len(PARTS)] != part:
+                continue
+            packed = torch.from_numpy(spectrum).float().movedim(0, -1).contiguous() / _SCALE
+            values = torch.fft.ifft2(torch.view_as_complex(packed), norm="forward") + 1
+            y, x, cation, atoms, sites, surface = truth.T
+            columns = Columns(y, x, cation > 0, atoms.astype(int), sites.astype(int), surface > 0)
+            wave = Wave(values[None], (float(extent[0]), float(extent[1])))
+            yield Specimen(random_slab(seed, begin + k), wave, columns)
 
 
 def draw_optics(rng: np.random.Generator, images: int, *, beyond: float = 0.25) -> Optics:
@@ -150,8 +154,7 @@ class Views(NamedTuple):
 
 
 def views_of(
-    wave: Wave,
-    columns: Columns,
+    specimen: Specimen,
     optics: Optics,
     *,
     rotation: NDArray[np.float64],
@@ -161,6 +164,7 @@ def views_of(
     focal_points: int = 7,
 ) -> Views:
     """Images (one for each rotation [degrees] and shift (n, 2) [A]) with their columns."""
+    wave, columns = specimen.wave, specimen.columns
     clean = image(
         wave,
         optics,
@@ -201,149 +205,3 @@ def painted(
     classes = np.where(on & (columns.atoms[number] > 0), np.where(columns.cation[number], 1, 2), 0)
     atoms = np.where(on, columns.atoms[number], 255)
     return tuple(v.astype(np.uint8).reshape(shape) for v in (classes, atoms))  # type: ignore[return-value]
-
-
-def draw_pool(
-    folder: Path,
-    part: str,
-    images: int,
-    *,
-    size: int = 128,
-    strange: float = 0.12,
-    seed: int = 0,
-    progress: bool = False,
-) -> Pool:
-    """Draw clean images of the slabs of a part (train, validation or test).
-
-    Parameters
-    ----------
-    folder : Path
-        With blocks of waves.
-    part : str
-        `train`, `validation` or `test`.
-    images : int
-        How many, about, evenly of all slabs.
-    size : int
-        Their rows and columns, of 0.2 A each.
-    strange : float
-        Share of images that are no ceria, or have another pixel size.
-    seed : int
-        Of the draw.
-    progress : bool
-        Show a bar.
-    """
-    one_of("part", part, dict.fromkeys(PARTS))
-    paths = blocks_of(folder)
-    each = max(1, round(images / (len(paths) * BLOCK * PARTS.count(part) / len(PARTS))))
-    found: list[tuple[Any, ...]] = []
-    for path in tqdm(paths, "clean images", disable=not progress):
-        for number, wave, columns in specimens_of(path):
-            if PARTS[number % len(PARTS)] != part:
-                continue
-            rng = np.random.default_rng([seed, number])
-            tilt = float(np.hypot(*random_slab(0, number).tilt))
-            if tilt > TILT and rng.random() < 0.5:
-                continue
-            found += _drawn(number, wave, columns, tilt, each, size, rng)
-    for k in range(round(strange * len(found))):
-        rng = np.random.default_rng([seed, k, 1])
-        found.append(_strange(rng, found, size))
-    parts = [torch.from_numpy(np.stack(p)) for p in zip(*found, strict=True)]
-    clean, classes, atoms, conditions, inside, slab = parts
-    return Pool(clean, classes, atoms, conditions.float(), inside, slab)
-
-
-def _drawn(
-    number: int,
-    wave: Wave,
-    columns: Columns,
-    tilt: float,
-    images: int,
-    size: int,
-    rng: np.random.Generator,
-) -> list[tuple[Any, ...]]:
-    optics = draw_optics(rng, images)
-    rotation = rng.uniform(0, 360, images)
-    shift = rng.uniform(-0.5, 0.5, (images, 2)) * np.array(wave.extent) * [0.6, 1]
-    views = views_of(
-        wave,
-        columns,
-        optics,
-        rotation=rotation,
-        shift=shift,
-        size=size,
-        focal_points=int(rng.choice([1, 1, 1, 7])),
-    )
-    rows = []
-    for k, clean in enumerate(views.clean):
-        classes, atoms = painted(columns, views, k, (size, size))
-        defocus = float(torch.as_tensor(optics.defocus)[k])
-        thickness = float(columns.possible[columns.cation].mean())
-        inside = DEFOCUS[0] <= defocus <= DEFOCUS[1] and tilt <= TILT
-        told = np.array([defocus, tilt, thickness]) / UNITS
-        rows.append(
-            (clean.half().numpy(), classes, atoms, told, np.int64(inside), np.int64(number))
-        )
-    return rows
-
-
-def _strange(
-    rng: np.random.Generator, found: Sequence[tuple[Any, ...]], size: int
-) -> tuple[Any, ...]:
-    """No crystal, another one, or a wrong pixel size."""
-    kind = rng.choice(["empty", "carbon", "crystal", "scale"], p=[0.1, 0.15, 0.4, 0.35])
-    clean: NDArray[Any] = np.ones((size, size))
-    if kind == "scale":
-        source = found[int(rng.integers(len(found)))][0].astype(np.float32)
-        factor = float(np.exp(rng.choice([-1, 1]) * rng.uniform(0.22, 0.9)))
-        clean = _scaled(source, factor)
-    elif kind == "carbon":
-        fy, fx = np.fft.fftfreq(size, PIXEL)[:, None], np.fft.fftfreq(size, PIXEL)
-        q = np.hypot(fy, fx)
-        transfer = np.sin(np.pi * (0.0197 * rng.uniform(-200, 200) * q**2)) * np.exp(
-            -((q / 0.7) ** 2)
-        )
-        noise = np.fft.ifft2(np.fft.fft2(rng.standard_normal((size, size))) * transfer).real
-        clean = np.clip(1 + rng.uniform(0.05, 0.3) * noise / noise.std(), 0.05, None)
-    elif kind == "crystal":
-        clean = _lattice_image(rng, size)
-    nothing = np.zeros((size, size), np.uint8)
-    return (
-        clean.astype(np.float16),
-        nothing,
-        nothing + np.uint8(255),
-        np.zeros(3),
-        np.int64(2),
-        np.int64(-1),
-    )
-
-
-def _scaled(source: NDArray[np.float32], factor: float) -> NDArray[np.float32]:
-    """An image as if its pixels were of another size; one that becomes smaller is repeated."""
-    side = source.shape[0]
-    tiled = np.tile(source, (3, 3)) if factor < 1 else source
-    part = zoom(tiled, factor, order=3, mode="wrap")
-    return np.clip(part[:side, :side], 0, None)
-
-
-def _lattice_image(rng: np.random.Generator, size: int) -> NDArray[np.float64]:
-    """A made-up crystal: any two-dimensional lattice, with one or two kinds of columns in it."""
-    a, b = rng.uniform(1.9, 5.0, 2)
-    angle, turn = np.deg2rad(rng.uniform(55, 90)), rng.uniform(0, 2 * np.pi)
-    vectors = np.array([[np.cos(turn), np.sin(turn)], [np.cos(turn + angle), np.sin(turn + angle)]])
-    vectors *= np.array([[a], [b]])
-    reach = int(size * PIXEL / min(a, b)) + 3
-    index = np.stack(np.meshgrid(*[np.arange(-reach, reach)] * 2), -1).reshape(-1, 2)
-    edge = rng.uniform(-0.2, 0.5) * size * PIXEL
-    clean = np.ones((size, size))
-    width, height = rng.uniform(0.35, 0.6), rng.choice([-1, 1], p=[0.2, 0.8]) * rng.uniform(0.15, 1)
-    for share in rng.random((rng.integers(1, 3), 2)):
-        places = (index + share) @ vectors + size * PIXEL / 2
-        seen = ((places > -2) & (places < size * PIXEL + 2)).all(1) & (places[:, 0] > edge)
-        spots = np.zeros((size, size))
-        for place in np.round(places[seen] / PIXEL).astype(int):
-            if ((place >= 0) & (place < size)).all():
-                spots[tuple(place)] += 1
-        clean += height * gaussian_filter(spots, width / PIXEL) * 2 * np.pi * (width / PIXEL) ** 2
-        height *= rng.uniform(0.2, 0.8)
-    return np.clip(clean, 0.05, None)

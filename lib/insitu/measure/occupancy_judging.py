@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,19 +19,16 @@ from insitu.measure import occupancy
 from insitu.measure.occupancy import Calibration, OccupancyCounter
 from insitu.measure.occupancy_images import (
     DEFOCUS,
-    PARTS,
     TILT,
+    Specimen,
     Views,
-    blocks_of,
     draw_optics,
     painted,
-    specimens_of,
     views_of,
 )
 from insitu.measure.occupancy_network import PIXEL, UNITS, AtomCounter, log_occupancy
-from insitu.simulate.ceria import Columns, random_slab
+from insitu.simulate.ceria import Columns
 from insitu.simulate.imaging import Optics
-from insitu.simulate.waves import Wave
 
 Array = NDArray[np.float64]
 MATCH = 0.5  # farthest that a column is found from where it is [A]
@@ -70,24 +67,21 @@ class Judged(NamedTuple):
 
 def judge(
     network: AtomCounter,
-    folder: Path,
-    part: str,
+    specimens: Iterable[Specimen],
     *,
     images: int = 2,
     doses: tuple[float, float] = (7.0, 10_000.0),
     beyond: float = 0.0,
     seed: int = 0,
 ) -> Judged:
-    """Let the network count in images of slabs that it never saw, of any allowed pixel size.
+    """Let the network count in images of slabs, of any allowed pixel size.
 
     Parameters
     ----------
     network : AtomCounter
         In evaluation.
-    folder : Path
-        Of the waves.
-    part : str
-        `validation` or `test`.
+    specimens : iterable of Specimen
+        Slabs that it never saw.
     images : int
         Of each slab.
     doses : (float, float)
@@ -102,26 +96,24 @@ def judge(
     rows: list[tuple[Any, ...]] = []
     seen: list[tuple[Any, ...]] = []
     pixels = np.zeros((3, 3), np.int64)
-    for path in blocks_of(folder):
-        for number, wave, columns in specimens_of(path):
-            tilt = float(np.hypot(*random_slab(0, number).tilt))
-            if PARTS[number % len(PARTS)] != part or (tilt > TILT and not beyond):
-                continue
-            rng = np.random.default_rng([seed, number])
-            generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
-            for _ in range(images):
-                pixel_size = float(rng.uniform(0.05, 0.25))
-                optics, views = _view(wave, columns, pixel_size, beyond, rng)
-                dose = float(np.exp(rng.uniform(*np.log(doses))))
-                counts = Poisson().sample(views.clean[0] * dose * pixel_size**2, generator)
-                defocus = float(torch.as_tensor(optics.defocus)[0])
-                true = np.array([defocus, tilt, columns.possible[columns.cation].mean()])
-                row, told, inside, counted, own = _held(
-                    counter, counts, pixel_size, columns, views, len(seen)
-                )
-                rows.append(row)
-                seen.append((dose, told, true, inside, counted))
-                pixels += own
+    for specimen in specimens:
+        if specimen.tilt > TILT and not beyond:
+            continue
+        rng = np.random.default_rng([seed, specimen.recipe.seed])
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        for _ in range(images):
+            pixel_size = float(rng.uniform(0.05, 0.25))
+            optics, views = _view(specimen, pixel_size, beyond, rng)
+            dose = float(np.exp(rng.uniform(*np.log(doses))))
+            counts = Poisson().sample(views.clean[0] * dose * pixel_size**2, generator)
+            defocus = float(torch.as_tensor(optics.defocus)[0])
+            true = np.array([defocus, specimen.tilt, specimen.thickness])
+            row, told, inside, counted, own = _held(
+                counter, counts, pixel_size, specimen.columns, views, len(seen)
+            )
+            rows.append(row)
+            seen.append((dose, told, true, inside, counted))
+            pixels += own
     atoms, classes, *truths = zip(*rows, strict=True)
     cation, present, possible, image = (np.concatenate(part) for part in truths)
     dose_of, told_of, true_of, inside_of, counts_of = (
@@ -144,14 +136,13 @@ def judge(
 
 
 def _view(
-    wave: Wave, columns: Columns, pixel_size: float, beyond: float, rng: np.random.Generator
+    specimen: Specimen, pixel_size: float, beyond: float, rng: np.random.Generator
 ) -> tuple[Optics, Views]:
     """One image of a slab, with random optics, turned and moved at random."""
     optics = draw_optics(rng, 1, beyond=beyond)
-    shift = rng.uniform(-0.5, 0.5, (1, 2)) * np.array(wave.extent) * [0.4, 1]
+    shift = rng.uniform(-0.5, 0.5, (1, 2)) * np.array(specimen.wave.extent) * [0.4, 1]
     views = views_of(
-        wave,
-        columns,
+        specimen,
         optics,
         rotation=rng.uniform(0, 360, 1),
         shift=shift,

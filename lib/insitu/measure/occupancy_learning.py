@@ -14,8 +14,8 @@ from torch.nn import functional
 from insitu.counting.poisson import Poisson
 from insitu.learning import checkpoints
 from insitu.learning.training import Result, Settings, train
-from insitu.measure.occupancy_images import Pool
 from insitu.measure.occupancy_network import MOST, PIXEL, Answer, AtomCounter, log_occupancy
+from insitu.measure.occupancy_pool import Pool
 
 DOSES = (5.0, 10_000.0)  # [e-/A^2]; up to sums of many frames
 SETTINGS = Settings(

@@ -9,20 +9,21 @@ an estimate without a prior.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
-from insitu.measure.occupancy_images import blocks_of, specimen_of, specimens_of
+from insitu.measure.occupancy_images import Specimen, specimen_of
 from insitu.measure.occupancy_network import PIXEL
-from insitu.simulate.ceria import Columns, Slab
+from insitu.simulate.ceria import build_slab, random_slab
 from insitu.simulate.imaging import Optics, image
 from insitu.simulate.waves import Wave
 
 Array = NDArray[np.float64]
+APART = 8.0  # of two columns that do not see each other [A]
 
 
 class Responses(NamedTuple):
@@ -35,19 +36,22 @@ class Responses(NamedTuple):
     pixel_size: float  # [A]
 
 
-def targets(columns: Columns, rng: np.random.Generator, *, apart: float = 8.0) -> NDArray[np.int64]:
-    """Columns at random, all so far from each other [A] and from the surface."""
+def targets(specimen: Specimen, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Columns at random, cations and anions in turn, 8 A from each other, 4 A from all edges."""
+    columns = specimen.columns
     places = np.stack([columns.y, columns.x], 1)
+    inner = ~columns.surface & (columns.x > 4) & (columns.x < specimen.wave.extent[1] - 4)
+    kinds = [rng.permutation(np.flatnonzero(inner & (columns.cation == k))) for k in (True, False)]
     chosen: list[int] = []
-    for number in rng.permutation(np.flatnonzero(~columns.surface & (columns.possible > 1))):
-        away = np.abs(places[chosen] - places[number]) if chosen else np.full((1, 2), 99.0)
-        if (np.hypot(*away.T) >= apart).all():
+    for number in [n for pair in zip_longest(*kinds) for n in pair if n is not None]:
+        away = np.linalg.norm(places[chosen] - places[number], axis=1)
+        if not len(away) or away.min() >= APART:
             chosen.append(int(number))
     return np.array(chosen)
 
 
 def responses(
-    recipe: Slab,
+    truth: Specimen,
     optics: Optics,
     chosen: NDArray[np.int64],
     *,
@@ -59,12 +63,11 @@ def responses(
 
     They are so far apart that none is seen in the window of another.
     """
-    truth = specimen_of(recipe)
     possible = truth.columns.possible[chosen]
     size = [int(length / pixel_size) for length in truth.wave.extent]
 
     def seen(held: Mapping[int, int], arrangement: int) -> Array:
-        specimen = specimen_of(recipe, held, arrangement=arrangement)
+        specimen = specimen_of(truth.recipe, held, arrangement=arrangement)
         return _image(specimen.wave, optics, size, pixel_size)
 
     images = []
@@ -139,15 +142,15 @@ def told_all(
     return Told(np.stack(oracle, 1), np.stack(squares, 1), np.array(bounds))
 
 
-def priors_of(folder: Path, *, blocks: int = 8) -> dict[tuple[bool, int], Array]:
-    """How often a column of a species with so many sites holds 0, 1, ... atoms, in the slabs."""
+def priors_of(slabs: int = 200, *, seed: int = 0) -> dict[tuple[bool, int], Array]:
+    """How often an inner column of a species with so many sites holds 0, 1, ... atoms."""
     tables: dict[tuple[bool, int], Array] = {}
-    for path in blocks_of(folder)[:blocks]:
-        for _, _, columns in specimens_of(path):
-            inner = ~columns.surface & (columns.possible > 0)
-            for cation, n, atoms in zip(
-                columns.cation[inner], columns.possible[inner], columns.atoms[inner], strict=True
-            ):
-                table = tables.setdefault((bool(cation), int(n)), np.full(n + 1, 0.5))
-                table[atoms] += 1
+    for number in range(slabs):
+        _, columns = build_slab(random_slab(seed, number))
+        inner = ~columns.surface
+        for cation, n, atoms in zip(
+            columns.cation[inner], columns.possible[inner], columns.atoms[inner], strict=True
+        ):
+            table = tables.setdefault((bool(cation), int(n)), np.full(n + 1, 0.5))
+            table[atoms] += 1
     return {key: table / table.sum() for key, table in tables.items()}
