@@ -189,7 +189,7 @@ def build_slab(
     low, high = min(0.0, places[:, 2].min()) - 2.0, max(places[:, 2].max(), 2 * middle) + 2.0
     positions = np.stack(
         [
-            (places[:, 0] + about_y * depth) % width,
+            (places[:, 0] + about_y * depth + 1e-6) % width,
             (CELL / 2 - places[:, 1] + about_x * depth) % CELL,
             places[:, 2] - low,
         ],
@@ -197,7 +197,7 @@ def build_slab(
     )
     specimen = Atoms(symbols, positions, cell=[width, CELL, high - low], pbc=(True, False, False))
     x, y = sites[first, 0] + about_y * tops, CELL / 2 - sites[first, 1] + about_x * tops
-    return specimen, Columns(y, x % width, cation[first], atoms, possible, near[first])
+    return specimen, Columns(y, (x + 1e-6) % width, cation[first], atoms, possible, near[first])
 
 
 def _sites(recipe: Slab, rng: np.random.Generator) -> tuple[Array, NDArray[np.bool_], float, float]:

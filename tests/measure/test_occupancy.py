@@ -1,0 +1,342 @@
+"""Atoms in columns: the network's parts, its calibration, the oracle, and what ships."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial import cKDTree
+
+from insitu import InputError
+from insitu.learning.training import Settings
+from insitu.measure import occupancy, occupancy_images, occupancy_learning, occupancy_pool
+from insitu.measure.occupancy import (
+    bins_of,
+    columns_in,
+    load_counter,
+    moments_of,
+    pooled,
+    resampled,
+)
+from insitu.measure.occupancy_images import specimen_of, views_of
+from insitu.measure.occupancy_judging import Judged, calibrate, estimates, judge
+from insitu.measure.occupancy_network import (
+    UNITS,
+    Answer,
+    AtomCounter,
+    expected_atoms,
+    log_occupancy,
+)
+from insitu.measure.occupancy_oracle import Responses, priors_of, responses, targets, told_all
+from insitu.simulate.ceria import Slab
+from insitu.simulate.imaging import Optics
+
+RECIPE = Slab("110", "111", 5, cerium=0.05, oxygen=0.1, emptied=0.2, tilt=(0.4, 0.2), seed=11)
+
+
+@pytest.fixture(scope="module")
+def specimen():
+    return specimen_of(RECIPE)
+
+
+@pytest.fixture(scope="module")
+def counter():
+    return load_counter()
+
+
+def view(specimen, *, pixel_size=0.2, size=128, defocus=-60.0, turn=0.0):
+    return views_of(
+        specimen,
+        Optics(defocus=defocus),
+        rotation=np.array([turn]),
+        shift=np.zeros((1, 2)),
+        size=size,
+        pixel_size=pixel_size,
+        focal_points=1,
+    )
+
+
+def test_occupancy_is_a_distribution_and_its_mean():
+    logits = torch.randn(50, 12, generator=torch.Generator().manual_seed(0)) * 3
+    probability = log_occupancy(logits).exp()
+    assert torch.allclose(probability.sum(1), torch.ones(50), atol=1e-5)
+    mean = probability @ torch.arange(13.0)
+    assert torch.allclose(mean, expected_atoms(logits), atol=1e-4)
+
+
+def test_the_network_answers_every_dose_and_size():
+    network = AtomCounter(8, (1, 1, 1)).eval()
+    with torch.no_grad():
+        for counts in (torch.zeros(1, 1, 32, 48), torch.full((2, 1, 40, 40), 400.0)):
+            answer = network(counts)
+            assert answer.classes.shape == (len(counts), 3, *counts.shape[2:])
+            assert answer.atoms.shape == (len(counts), 12, *counts.shape[2:])
+            assert all(torch.isfinite(part).all() for part in answer)
+
+
+@pytest.mark.parametrize("pixel_size", [0.05, 0.125, 0.25])
+def test_resampling_keeps_places_and_electrons(pixel_size):
+    side = round(24 / pixel_size)
+    y, x = np.mgrid[:side, :side] * pixel_size
+    blob = 2 + np.exp(-((y - 9.0) ** 2 + (x - 14.0) ** 2) / (2 * 0.45**2))
+    image, steps = resampled(blob * pixel_size**2, pixel_size)
+    assert abs(image.mean() / steps.prod() / blob.mean() - 1) < 1e-5
+    place = np.unravel_index(image.argmax(), image.shape)
+    found = (np.array(place) + 0.5) * steps - pixel_size / 2
+    assert np.abs(found - [9.0, 14.0]).max() < 0.15
+
+
+def test_columns_are_found_where_they_are(specimen):
+    views = view(specimen, turn=20.0)
+    classes, _ = occupancy_images.painted(specimen.columns, views, 0, (128, 128))
+    logits = 8 * torch.nn.functional.one_hot(torch.from_numpy(classes).long()).movedim(-1, 0)
+    found = columns_in(logits.float())
+    there = views.places[0][specimen.columns.atoms[views.column[0]] > 0]
+    inner = ((there > 4) & (there < 123)).all(1)
+    distance, _ = cKDTree(found).query(there[inner])
+    assert distance.max() < 1.0
+    answer = Answer(
+        logits.float()[None],
+        torch.zeros(1, 12, 128, 128),
+        *(torch.zeros(1, 3),) * 2,
+        torch.zeros(1),
+    )
+    own, _ = pooled(answer, there[inner])
+    cation = specimen.columns.cation[views.column[0]][specimen.columns.atoms[views.column[0]] > 0]
+    assert ((own[:, 1] > own[:, 2]).numpy() == cation[inner]).all()
+
+
+def test_images_show_the_columns_where_they_say(specimen):
+    """Cation columns are bright: the image is brighter there than at a random place, turned too."""
+    for turn in (0.0, 73.0):
+        views = view(specimen, turn=turn)
+        full = specimen.columns.cation & (specimen.columns.atoms == 5)
+        y, x = np.rint(views.places[0][full[views.column[0]]]).astype(int).T
+        inner = (y > 2) & (y < 125) & (x > 2) & (x < 125)
+        assert views.clean[0][y[inner], x[inner]].mean() > views.clean[0].mean() + 0.2
+
+
+def test_large_images_are_worked_on_in_tiles(counter):
+    image = torch.from_numpy(np.random.default_rng(0).poisson(4.0, (400, 144)).astype(np.float32))
+    answer = counter.answer(image)
+    assert answer.classes.shape == (1, 3, 400, 144)
+    part = counter.answer(image[:256])
+    assert torch.isfinite(answer.classes).all()
+    assert (
+        answer.classes.argmax(1)[0, :200] == part.classes.argmax(1)[0, :200]
+    ).float().mean() > 0.98
+
+
+def test_batches_repeat_and_a_killed_training_goes_on(tmp_path, specimen):
+    rng = np.random.default_rng(0)
+    rows = occupancy_pool._drawn(specimen, 8, 64, rng)
+    rows.append(occupancy_pool._strange(rng, rows, 64))
+    pool = occupancy_pool.Pool(*(torch.from_numpy(np.stack(p)) for p in zip(*rows, strict=True)))
+    pool = pool._replace(conditions=pool.conditions.float())
+    one, two = (occupancy_learning.make_batch(pool, 5, images=4) for _ in range(2))
+    assert torch.equal(one.counts, two.counts)
+    assert not torch.equal(one.counts, occupancy_learning.make_batch(pool, 6, images=4).counts)
+    settings = Settings(steps=6, learning_rate=1e-3, warm_up=1, validate_every=3, save_every=3)
+    given = {"options": {"channels": 8, "blocks": [1, 1]}}
+    whole = occupancy_learning.learn_counter(pool, pool, settings, **given)
+    assert whole.history[-1]["validation"] < whole.history[0]["validation"]
+
+    class Killed(Exception):
+        pass
+
+    state, steps = tmp_path / "state.safetensors", []
+    real = occupancy_learning.loss_of
+
+    def loss_of(answer, truth):
+        steps.append(1)
+        if len(steps) == 14:  # 3 steps, 8 of validation, and into the next
+            raise Killed
+        return real(answer, truth)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(occupancy_learning, "loss_of", loss_of)
+        with pytest.raises(Killed):
+            occupancy_learning.learn_counter(pool, pool, settings, checkpoint=state, **given)
+    again = occupancy_learning.learn_counter(pool, pool, settings, checkpoint=state, **given)
+    for a, b in zip(whole.network.parameters(), again.network.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def made_up(columns=6000, images=40, seed=0, spread=0.7):
+    """Columns whose logits are those of a Gaussian of the right width, and images of two doses."""
+    rng = np.random.default_rng(seed)
+    present = rng.integers(0, 9, columns)
+    centre = present + spread * rng.standard_normal(columns)
+    log_p = -0.5 * ((np.arange(13) - centre[:, None]) / spread) ** 2
+    p = np.exp(log_p - log_p.max(1, keepdims=True))
+    above = np.cumsum(p[:, ::-1], 1)[:, ::-1]
+    ratio = np.clip(above[:, 1:] / above[:, :-1], 1e-6, 1 - 1e-6)
+    cation = rng.random(columns) < 0.4
+    told = np.tile([-60.0, 1.0, 8.0], (images, 1))
+    return Judged(
+        torch.from_numpy(np.log(ratio / (1 - ratio))).float(),
+        torch.from_numpy(np.where(cation[:, None], [0, 2.0, -2.0], [0, -2.0, 2.0])).float(),
+        cation,
+        present,
+        np.full(columns, 8),
+        rng.integers(0, images, columns),
+        np.where(np.arange(images) < images // 2, 20.0, 200.0),
+        told,
+        told,
+        rng.standard_normal(images) + 3,
+        np.ones((images, 3), int),
+        np.eye(3, dtype=int),
+    )
+
+
+def test_intervals_cover_in_every_bin():
+    calibration = calibrate(made_up())
+    fresh = made_up(seed=1)
+    _, mean, deviation, bins = estimates(fresh, calibration)
+    width = deviation * np.array([calibration.quantiles[b] for b in bins])
+    covered = np.abs(fresh.present - mean) <= width
+    assert len(set(bins)) == 8
+    for name in set(bins):
+        assert 0.84 <= covered[bins == name].mean() <= 0.96
+    assert all(0.8 < heat < 1.25 for heat in calibration.atoms)
+
+
+def test_quantiles_are_those_of_crepes():
+    crepes = pytest.importorskip("crepes")
+    judged = made_up()
+    calibration = calibrate(judged)
+    _, mean, deviation, bins = estimates(judged, calibration)
+    theirs = crepes.ConformalRegressor()
+    theirs.fit(judged.present - mean, sigmas=deviation, bins=bins)
+    names = np.unique(bins)
+    limits = theirs.predict_int(
+        np.zeros(len(names)), sigmas=np.ones(len(names)), bins=names, confidence=0.9
+    )
+    for name, (_, high) in zip(names, limits, strict=True):
+        assert abs(high - calibration.quantiles[str(name)]) < 0.02
+
+
+def test_a_hot_network_is_cooled():
+    judged = made_up()
+    hot = judged._replace(atoms=judged.atoms / 2.5)
+    heat = np.array(calibrate(hot).atoms)
+    assert np.abs(heat - np.array(calibrate(judged).atoms) / 2.5).max() < 0.05
+
+
+def test_the_oracle_is_the_best_and_knows_its_bound():
+    """One column, whose number of atoms adds a blob: all known in closed form."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:31, :31] - 15.0
+    blob = 0.3 * np.exp(-(y**2 + x**2) / 8)
+    images = [(1 + n * blob)[None].astype(np.float32) for n in range(6)]
+    seen = Responses(np.array([0]), 1 + 3 * blob, images, [(slice(0, 31), slice(0, 31))], 0.2)
+    prior = np.full(6, 1 / 6)
+    squares = {"oracle": 0.0, "least_squares": 0.0, "centre": 0.0}
+    for truth in range(6):
+        counts = rng.poisson((1 + truth * blob) * 60 * 0.04, (300, 31, 31))
+        told = told_all(seen, counts, 60.0, [prior])
+        squares["oracle"] += ((told.oracle - truth) ** 2).mean() / 6
+        squares["least_squares"] += ((told.least_squares - truth) ** 2).mean() / 6
+        squares["centre"] += (2.5 - truth) ** 2 / 6
+    assert squares["oracle"] < squares["least_squares"] < squares["centre"]
+    mean = (1 + 5 * blob) * 60 * 0.04
+    assert np.isclose(told.bound[0], ((60 * 0.04 * blob) ** 2 / mean).sum() ** -0.5, rtol=1e-4)
+
+
+def test_responses_of_far_columns_do_not_mix(specimen):
+    chosen = targets(specimen, np.random.default_rng(0))
+    places = np.stack([specimen.columns.y, specimen.columns.x], 1)[chosen]
+    distance, _ = cKDTree(places).query(places, k=2)
+    assert distance[:, 1].min() >= 8
+    chosen = chosen[:2]
+    seen = responses(specimen, Optics(defocus=-40.0), chosen, arrangements=1)
+    first = int(specimen.columns.atoms[chosen[0]])
+    alone = specimen_of(RECIPE, {int(chosen[0]): max(first - 2, 0)})
+    one = responses(alone, Optics(defocus=-40.0), chosen[:1], arrangements=1)
+    other = seen.windows[1]
+    change = np.abs(one.truth - seen.truth)
+    assert change[other].max() < 0.1 * change[seen.windows[0]].max()
+
+
+def test_priors_are_probabilities():
+    for (_, possible), prior in priors_of(8).items():
+        assert prior.shape == (possible + 1,)
+        assert abs(prior.sum() - 1) < 1e-9
+
+
+def test_bins_and_moments():
+    probability = np.zeros((1, 13))
+    probability[0, [4, 6]] = 0.5
+    mean, deviation = moments_of(probability)
+    assert mean[0] == 5
+    assert abs(deviation[0] - np.hypot(1, occupancy.LEAST)) < 1e-12
+    assert bins_of(mean, np.array([True]), 50.0, np.array([0.0, 0.0, 5.0])) == ["cation 1 0 2 1"]
+
+
+@pytest.mark.parametrize(
+    ("counts", "pixel_size", "complaint"),
+    [
+        (np.ones((4, 64, 64)), 0.2, "expected an image"),
+        (np.ones((20, 20)), 0.2, "of at least 10 A"),
+        (np.full((64, 64), np.nan), 0.2, "NaN"),
+        (-np.ones((64, 64)), 0.2, "counts are never negative"),
+        (np.ones((64, 64)), 0.0, "pixel_size: got 0"),
+    ],
+)
+def test_what_is_no_image_is_refused(counter, counts, pixel_size, complaint):
+    with pytest.raises(InputError, match=complaint):
+        counter(counts, pixel_size)
+
+
+def test_other_weights_are_refused():
+    with pytest.raises(InputError, match="not that of an occupancy counter"):
+        load_counter("rod")
+
+
+def drawn(clean, dose, pixel_size=0.2, seed=0):
+    return np.random.default_rng(seed).poisson(np.asarray(clean) * dose * pixel_size**2)
+
+
+def test_it_counts_a_slab_that_it_never_saw(specimen, counter):
+    found = counter(drawn(view(specimen).clean[0], 1000.0), 0.2)
+    assert found.abstains == ""
+    there = view(specimen).places[0] * 0.2
+    columns = specimen.columns
+    number = view(specimen).column[0]
+    distance, nearest = cKDTree(np.stack([found.y, found.x], 1)).query(there)
+    inner = ((there > 1) & (there < 24.6)).all(1) & (columns.atoms[number] > 0)
+    seen = inner & (distance < 0.5)
+    assert seen.sum() / inner.sum() > 0.9
+    assert (found.cation[nearest[seen]] == columns.cation[number[seen]]).mean() > 0.97
+    full = np.sqrt(((columns.possible - columns.atoms)[number[seen]] ** 2).mean())
+    error = found.mean[nearest[seen]] - columns.atoms[number[seen]]
+    assert np.sqrt((error**2).mean()) < full
+    assert abs(found.conditions["defocus"] + 60) < 40
+    assert (found.low <= found.mean).all()
+    assert (found.mean <= found.high).all()
+    assert len(found.rows()) == len(found.y)
+
+
+def test_it_abstains_in_a_sentence(specimen, counter):
+    clean = view(specimen).clean[0]
+    assert "e-/A^2 are outside" in counter(drawn(clean, 4.0), 0.2).abstains
+    assert counter(drawn(np.ones((128, 128)), 120.0), 0.2).abstains
+    assert counter(drawn(clean, 480.0), 0.1).abstains  # it is of 0.2 A
+    y, x = np.mgrid[:128, :128] * 0.2
+    other = 1 + 0.4 * np.cos(2 * np.pi * y / 4.1) * np.cos(2 * np.pi * x / 2.3)
+    assert counter(drawn(other, 120.0), 0.2).abstains
+    assert "pixels of 0.4 A" in counter(drawn(clean, 120.0), 0.4).abstains
+
+
+def test_judging_and_calibrating_a_network(specimen, counter):
+    tilted = replace(RECIPE, tilt=(0.0, 6.0))
+    judged = judge(counter.network, [specimen], images=2, doses=(100, 400), seed=1)
+    assert len(judged.dose) == 2
+    assert judged.in_range.all()
+    assert judged.f1 > 0.8
+    assert judged.pixels.sum() == 2 * 128**2
+    assert (judged.true[:, 2] == 5).all()
+    assert np.abs(judged.told - judged.true)[:, 2].max() < 3
+    assert len(judged.told[0]) == len(UNITS)
+    outside = judge(counter.network, [specimen_of(tilted)], images=1, beyond=1.0, seed=1)
+    assert not outside.in_range.any()
