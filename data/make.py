@@ -16,6 +16,9 @@ halves  checkpoints/movie_halves.safetensors, learned from halves of its electro
 udvd   checkpoints/movie_udvd.safetensors, likewise; minutes on a GPU, days without
 restorer  checkpoints/restorer.safetensors, for movies of any such specimen; three hours on two
        cores with units for bfloat16, goes on where it was stopped
+occupancy  checkpoints/occupancy.safetensors, which counts atoms in columns of ceria, and its
+       calibration; waves and images are made beside it, a quarter of an hour; six hours on a core
+       with units for bfloat16, goes on where it was stopped
 rod    checkpoints/rod.safetensors, three fits of chapter 10's tilt series; ten minutes on one core
 bars   error_bars.json, factors of chapter 10's error bars, from three fits of each of two other
        particles; twenty minutes on one core, goes on where it was stopped
@@ -54,6 +57,8 @@ from insitu.denoise.unsupervised import MovieSettings, learn_movie
 from insitu.files import whole
 from insitu.learning import checkpoints
 from insitu.learning.training import Result, Settings, device_named
+from insitu.measure import occupancy_images, occupancy_judging, occupancy_learning
+from insitu.measure.occupancy_pool import draw_pool as draw_occupancy_pool
 from insitu.simulate import movie_files, movies, specimens, views
 from insitu.simulate.bank import Bank, make_bank
 from insitu.simulate.imaging import Optics, image
@@ -237,6 +242,34 @@ def restorer(folder: Path, scenes: int = 64) -> Path:
         first, result = learn_movies.learn_restorer(learned, held, settings, first=first, **given)
     path = folder / "checkpoints" / "restorer.safetensors"
     return first.save(path, result, films=len(films), **_origin("restorer"))
+
+
+def occupancy(folder: Path, slabs: int = 1200, images: int = 12_000) -> Path:
+    """Write checkpoints/occupancy.safetensors; waves, images and the state lie beside it."""
+    waves = folder / "ceria_waves"
+    occupancy_images.make_waves(waves, slabs, progress=True)
+    pools = [
+        draw_occupancy_pool(waves, part, count, seed=seed, progress=True)
+        for part, count, seed in (("train", images, 1), ("validation", 400, 2))
+    ]
+    result = occupancy_learning.learn_counter(
+        *pools,
+        checkpoint=folder / "occupancy.training.safetensors",
+        device=device_named("auto"),
+        progress=True,
+    )
+    held = occupancy_images.slabs(waves, "validation")
+    calibration = occupancy_judging.calibrate(
+        occupancy_judging.judge(result.network.cpu(), held, images=6, seed=5)
+    )
+    return result.save(
+        folder / "checkpoints" / "occupancy.safetensors",
+        calibration=asdict(calibration),
+        slabs=slabs,
+        images=images,
+        seed=0,
+        **_origin("occupancy"),
+    )
 
 
 def _from_movie(
@@ -433,6 +466,7 @@ def main() -> None:
         "halves": by_halves,
         "udvd": udvd,
         "restorer": restorer,
+        "occupancy": occupancy,
         "rod": rod,
         "bars": bars,
         "mixture": mixture,

@@ -270,7 +270,7 @@ def test_bins_and_moments():
     mean, deviation = moments_of(probability)
     assert mean[0] == 5
     assert abs(deviation[0] - np.hypot(1, occupancy.LEAST)) < 1e-12
-    assert bins_of(mean, np.array([True]), 50.0, np.array([0.0, 0.0, 5.0])) == ["cation 1 0 2 1"]
+    assert bins_of(mean, np.array([True]), 50.0, np.array([0.0, 0.0, 5.0])) == ["cation 0 0 2 1"]
 
 
 @pytest.mark.parametrize(

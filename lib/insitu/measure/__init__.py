@@ -6,6 +6,14 @@
 - `facets`: which columns are of the surface, and on what facet
 - `states`: absent or present, from counts, by a hidden Markov model of every column
 - `events`: the table of what happened, where, when, and how sure that is
+- `occupancy`: how many atoms are in every column of an image of ceria, with intervals
+- `occupancy_network`: the network that says so of every pixel
+- `occupancy_images`: slabs of ceria, their waves, and images with the truth
+- `occupancy_pool`: clean images for it to learn from
+- `occupancy_learning`: how it is taught
+- `occupancy_judging`: what its numbers are worth, and the calibration of its intervals
+- `occupancy_oracle`: the least error that the counts allow
+- `hops`: atoms that come and go: numbers over time, and rates with intervals
 - `charts`: averages and sums that alarm when a series leaves its level, frame by frame
 - `run_lengths`: how long a chart waits, for a false alarm and for a true one
 - `nulls`: limits and probabilities where frames are not independent, as behind a denoiser

@@ -40,9 +40,9 @@ Array = NDArray[np.float64]
 TILE, HALO = 256, 32  # pixels, of large images
 RADIUS = 2  # pixels around the middle of a column that are pooled
 APART = 4  # pixels between two columns, at least
-DOSES, PIXELS = (7.0, 10_000.0), (0.04, 0.26)  # what it may be shown [e-/A^2], [A]
+DOSES, PIXELS = (20.0, 10_000.0), (0.04, 0.26)  # what it may be shown [e-/A^2], [A]
 # edges of bins, in each of which intervals are calibrated: dose, thickness, defocus, occupancy
-DOSE_BINS, THICKNESS_BINS, DEFOCUS_BINS, SHARE_BINS = (30, 100, 300), (5.5, 8.5), (-75, -25), (0.8,)
+DOSE_BINS, THICKNESS_BINS, DEFOCUS_BINS, SHARE_BINS = (60, 200, 600), (5.5, 8.5), (-75, -25), (0.8,)
 LEAST = 0.05  # standard deviation that is taken at least, of a number of atoms
 
 
@@ -305,7 +305,7 @@ def bins_of(mean: Array, cation: NDArray[np.bool_], dose: float, told: Array) ->
     All of it is known without the truth: the thickness and the defocus are the network's own.
 
     >>> bins_of(np.array([4.9, 2.0]), np.array([True, False]), 120.0, np.array([-60.0, 1.0, 5.0]))
-    ['cation 2 0 1 1', 'anion 2 0 1 0']
+    ['cation 1 0 1 1', 'anion 1 0 1 0']
     """
     image = [
         int(np.searchsorted(edges, value))

@@ -70,7 +70,7 @@ def judge(
     specimens: Iterable[Specimen],
     *,
     images: int = 2,
-    doses: tuple[float, float] = (7.0, 10_000.0),
+    doses: tuple[float, float] = (20.0, 10_000.0),
     beyond: float = 0.0,
     seed: int = 0,
 ) -> Judged:

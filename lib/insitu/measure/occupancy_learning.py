@@ -17,7 +17,7 @@ from insitu.learning.training import Result, Settings, train
 from insitu.measure.occupancy_network import MOST, PIXEL, Answer, AtomCounter, log_occupancy
 from insitu.measure.occupancy_pool import Pool
 
-DOSES = (5.0, 10_000.0)  # [e-/A^2]; up to sums of many frames
+DOSES = (20.0, 10_000.0)  # [e-/A^2]; up to sums of many frames
 SETTINGS = Settings(
     steps=10_000,
     optimiser="muon",
@@ -37,13 +37,23 @@ class Batch(NamedTuple):
     truth: Pool
 
 
-def make_batch(pool: Pool, number: int, *, images: int = 8, seed: int = 0) -> Batch:
-    """Batch `number` of an endless series: the same whenever it is asked for."""
+def make_batch(
+    pool: Pool, number: int, *, images: int = 32, size: int = 64, seed: int = 0
+) -> Batch:
+    """Batch `number` of an endless series: the same whenever it is asked for.
+
+    Many small images teach more than few large ones: thickness and defocus are of an image, and
+    13 A of it show both.
+    """
     generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
     chosen = torch.randint(len(pool.clean), (images,), generator=generator)
     turns, mirror = torch.randint(4, (2, 1), generator=generator).flatten().tolist()
     parts = [part[chosen] for part in pool]
+    room = pool.clean.shape[-1] - size + 1
+    corners = torch.randint(max(1, room), (images, 2), generator=generator).tolist()
     for k in range(3):
+        cut = [p[y : y + size, x : x + size] for p, (y, x) in zip(parts[k], corners, strict=True)]
+        parts[k] = torch.stack(cut)
         parts[k] = torch.rot90(parts[k], turns, (1, 2))
         parts[k] = parts[k].mT if mirror % 2 else parts[k]
     low, high = np.log(DOSES[0]), np.log(DOSES[1])
@@ -119,7 +129,7 @@ def learn_counter(
     def moved(batch: Batch) -> Batch:
         return Batch(batch.counts.to(device), Pool(*(part.to(device) for part in batch.truth)))
 
-    held = [moved(make_batch(judged, k, images=8, seed=7)) for k in range(8)]
+    held = [moved(make_batch(judged, k, images=8, size=128, seed=7)) for k in range(8)]
 
     def loss(net: nn.Module, step: int) -> Tensor:
         batch = moved(make_batch(learned, step, seed=seed))
