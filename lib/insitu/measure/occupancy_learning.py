@@ -50,10 +50,10 @@ def make_batch(
     turns, mirror = torch.randint(4, (2, 1), generator=generator).flatten().tolist()
     parts = [part[chosen] for part in pool]
     room = pool.clean.shape[-1] - size + 1
-    corners = torch.randint(max(1, room), (images, 2), generator=generator).tolist()
+    y, x = torch.randint(max(1, room), (2, images, 1), generator=generator)
+    y, x = (k + torch.arange(min(size, pool.clean.shape[-1])) for k in (y, x))
     for k in range(3):
-        cut = [p[y : y + size, x : x + size] for p, (y, x) in zip(parts[k], corners, strict=True)]
-        parts[k] = torch.stack(cut)
+        parts[k] = parts[k][torch.arange(images)[:, None, None], y[:, :, None], x[:, None]]
         parts[k] = torch.rot90(parts[k], turns, (1, 2))
         parts[k] = parts[k].mT if mirror % 2 else parts[k]
     low, high = np.log(DOSES[0]), np.log(DOSES[1])
