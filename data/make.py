@@ -39,6 +39,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import learn_occupancy
 import numpy as np
 import tifffile
 import torch
@@ -57,8 +58,6 @@ from insitu.denoise.unsupervised import MovieSettings, learn_movie
 from insitu.files import whole
 from insitu.learning import checkpoints
 from insitu.learning.training import Result, Settings, device_named
-from insitu.measure import occupancy_images, occupancy_judging, occupancy_learning
-from insitu.measure.occupancy_pool import draw_pool as draw_occupancy_pool
 from insitu.simulate import movie_files, movies, specimens, views
 from insitu.simulate.bank import Bank, make_bank
 from insitu.simulate.imaging import Optics, image
@@ -244,32 +243,9 @@ def restorer(folder: Path, scenes: int = 64) -> Path:
     return first.save(path, result, films=len(films), **_origin("restorer"))
 
 
-def occupancy(folder: Path, slabs: int = 1200, images: int = 12_000) -> Path:
+def occupancy(folder: Path) -> Path:
     """Write checkpoints/occupancy.safetensors; waves, images and the state lie beside it."""
-    waves = folder / "ceria_waves"
-    occupancy_images.make_waves(waves, slabs, progress=True)
-    pools = [
-        draw_occupancy_pool(waves, part, count, seed=seed, progress=True)
-        for part, count, seed in (("train", images, 1), ("validation", 400, 2))
-    ]
-    result = occupancy_learning.learn_counter(
-        *pools,
-        checkpoint=folder / "occupancy.training.safetensors",
-        device=device_named("auto"),
-        progress=True,
-    )
-    held = occupancy_images.slabs(waves, "validation")
-    calibration = occupancy_judging.calibrate(
-        occupancy_judging.judge(result.network.cpu(), held, images=6, seed=5)
-    )
-    return result.save(
-        folder / "checkpoints" / "occupancy.safetensors",
-        calibration=asdict(calibration),
-        slabs=slabs,
-        images=images,
-        seed=0,
-        **_origin("occupancy"),
-    )
+    return learn_occupancy.write(folder, **_origin("occupancy"))
 
 
 def _from_movie(

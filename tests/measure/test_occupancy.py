@@ -28,7 +28,7 @@ from insitu.measure.occupancy_network import (
     log_occupancy,
 )
 from insitu.measure.occupancy_oracle import Responses, priors_of, responses, targets, told_all
-from insitu.simulate.ceria import Slab
+from insitu.simulate.ceria import Slab, random_slab
 from insitu.simulate.imaging import Optics
 
 RECIPE = Slab("110", "111", 5, cerium=0.05, oxygen=0.1, emptied=0.2, tilt=(0.4, 0.2), seed=11)
@@ -125,6 +125,34 @@ def test_large_images_are_worked_on_in_tiles(counter):
     assert (
         answer.classes.argmax(1)[0, :200] == part.classes.argmax(1)[0, :200]
     ).float().mean() > 0.98
+
+
+def test_waves_are_kept_and_images_drawn_of_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(occupancy_images, "BLOCK", 10)
+    (path,) = occupancy_images.make_waves(tmp_path, 10)
+    written = path.stat().st_mtime_ns
+    occupancy_images.make_waves(tmp_path, 10)
+    assert path.stat().st_mtime_ns == written
+    assert len(list(occupancy_images.slabs(tmp_path, "train"))) == 8
+    (kept,) = occupancy_images.slabs(tmp_path, "test")
+    made = specimen_of(kept.recipe)
+    assert kept.recipe == random_slab(0, 9)
+    assert np.array_equal(kept.columns.atoms, made.columns.atoms)
+    assert np.allclose(kept.columns.x, made.columns.x, atol=1e-4)
+    both = [view(s).clean for s in (kept, made)]
+    assert float((both[0] - both[1]).abs().max()) < 0.01
+    pool = occupancy_pool.draw_pool(tmp_path, "train", 16, size=48)
+    assert pool.clean.shape[1:] == pool.classes.shape[1:] == (48, 48)
+    assert set(pool.inside.tolist()) <= {0, 1, 2}
+    strange = pool.inside == 2
+    assert strange.any()
+    assert (pool.classes[strange] == 0).all()
+    assert (pool.atoms[strange] == 255).all()
+    on = pool.classes[~strange] > 0
+    assert (pool.atoms[~strange][on] <= 12).all()
+    assert (pool.atoms[~strange][on] > 0).all()
+    with pytest.raises(InputError, match="has none; make them"):
+        next(occupancy_images.slabs(tmp_path / "empty", "train"))
 
 
 def test_batches_repeat_and_a_killed_training_goes_on(tmp_path, specimen):

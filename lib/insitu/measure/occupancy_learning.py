@@ -18,8 +18,16 @@ from insitu.measure.occupancy_network import MOST, PIXEL, Answer, AtomCounter, l
 from insitu.measure.occupancy_pool import Pool
 
 DOSES = (20.0, 10_000.0)  # [e-/A^2]; up to sums of many frames
+TRAINED_FOR = {
+    "crystal": "CeO2 along [110], 3 to 12 atoms thick, and along [100], 3 to 6 repeats thick",
+    "defocus": "12 nm overfocus to 2 nm underfocus",
+    "cs": "-13 and -9 um, within 3 %",
+    "tilt": "0 to 4 degrees in any way",
+    "pixel_size": [0.05, 0.25],
+    "dose": list(DOSES),
+}
 SETTINGS = Settings(
-    steps=10_000,
+    steps=40_000,
     optimiser="muon",
     learning_rate=5e-3,
     warm_up=100,
