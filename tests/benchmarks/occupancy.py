@@ -26,7 +26,7 @@ from insitu.measure.occupancy import load_counter
 from insitu.measure.occupancy_images import DEFOCUS, Specimen, specimen_of, views_of
 from insitu.measure.occupancy_judging import estimates, judge
 from insitu.measure.occupancy_network import PIXEL
-from insitu.measure.occupancy_oracle import priors_of, responses, targets, told_all
+from insitu.measure.occupancy_oracle import clean_image, priors_of, responses, targets, told_all
 from insitu.simulate.ceria import Slab, random_slab
 from insitu.simulate.imaging import Optics
 
@@ -116,7 +116,7 @@ def oracle(counter, draws=6, slabs=2):
             own = specimen.columns
             told = [priors[bool(own.cation[c]), int(own.possible[c])] for c in chosen]
             truth, size = own.atoms[chosen], seen.truth.shape
-            other = responses(twin, optics, chosen[:0]).truth
+            other = clean_image(twin, optics)
             _, _, at = patches(seen.truth, specimen, size)
             for dose in (60, 120, 500):
                 counts = rng.poisson(seen.truth * dose * PIXEL**2, (draws, *size))
@@ -202,9 +202,9 @@ def movie(counter, frames=70, dose=120.0, slabs=3):
     for seed in range(slabs):
         rng = np.random.default_rng([11, seed])
         specimen = specimen_of(Slab(thickness=10, oxygen=0.01, tilt=(0.5, 0.5), seed=seed))
-        seen = responses(specimen, Optics(defocus=-50.0), np.zeros(0, int))
-        counts = rng.poisson(frames * dose * PIXEL**2 * seen.truth)
-        _, inner, at = patches(seen.truth, specimen, seen.truth.shape)
+        clean = clean_image(specimen, Optics(defocus=-50.0))
+        counts = rng.poisson(frames * dose * PIXEL**2 * clean)
+        _, inner, at = patches(clean, specimen, clean.shape)
         own = inner & ~specimen.columns.cation
         mean = counted(counter, counts, at[own])
         atoms = specimen.columns.atoms[own]

@@ -20,7 +20,6 @@ from insitu.measure.occupancy_images import Specimen, specimen_of
 from insitu.measure.occupancy_network import PIXEL
 from insitu.simulate.ceria import build_slab, random_slab
 from insitu.simulate.imaging import Optics, image
-from insitu.simulate.waves import Wave
 
 Array = NDArray[np.float64]
 APART = 8.0  # of two columns that do not see each other [A]
@@ -64,11 +63,11 @@ def responses(
     They are so far apart that none is seen in the window of another.
     """
     possible = truth.columns.possible[chosen]
-    size = [int(length / pixel_size) for length in truth.wave.extent]
 
     def seen(held: Mapping[int, int], arrangement: int) -> Array:
-        specimen = specimen_of(truth.recipe, held, arrangement=arrangement)
-        return _image(specimen.wave, optics, size, pixel_size)
+        return clean_image(
+            specimen_of(truth.recipe, held, arrangement=arrangement), optics, pixel_size
+        )
 
     images = []
     for atoms in range(int(possible.max()) + 1):
@@ -76,6 +75,7 @@ def responses(
         alike = all(count in (0, n) for count, n in zip(held.values(), possible, strict=True))
         each = 1 if alike else arrangements
         images.append(np.stack([seen(held, 1 + k) for k in range(each)]).astype(np.float32))
+    size = [int(length / pixel_size) for length in truth.wave.extent]
     middle = [(length - pixel_size) / 2 for length in truth.wave.extent]
     windows: list[tuple[slice, slice]] = []
     for number in chosen:
@@ -86,13 +86,17 @@ def responses(
             for a, n in zip(at, size, strict=True)
         )
         windows.append((rows, across))
-    whole = _image(truth.wave, optics, size, pixel_size)
+    whole = clean_image(truth, optics, pixel_size)
     return Responses(chosen, whole, images, windows, pixel_size)
 
 
-def _image(wave: Wave, optics: Optics, size: Sequence[int], pixel_size: float) -> Array:
-    clean = image(wave, optics, pixel_size=pixel_size, shape=(size[0], size[1]), focal_points=7)
-    return clean[0].clamp(min=1e-3).double().numpy()
+def clean_image(specimen: Specimen, optics: Optics, pixel_size: float = PIXEL) -> Array:
+    """The whole field of a slab, (y, x), vacuum = 1."""
+    rows, columns = (int(length / pixel_size) for length in specimen.wave.extent)
+    clean = image(
+        specimen.wave, optics, pixel_size=pixel_size, shape=(rows, columns), focal_points=7
+    )
+    return np.asarray(clean[0].clamp(min=1e-3).double().numpy())
 
 
 class Told(NamedTuple):
