@@ -161,7 +161,9 @@ def coverage(counter, slabs):
     print(f"over all {inside.mean():.3f} of {len(inside)}, mean width {2 * width.mean():.2f} atoms")
     parts = np.array([b.split() for b in bins])
     for k, name in enumerate(("species", "dose", "thickness", "defocus", "share")):
-        shares = {str(v): inside[parts[:, k] == v].mean().round(3) for v in np.unique(parts[:, k])}
+        shares = {
+            str(v): round(float(inside[parts[:, k] == v].mean()), 3) for v in np.unique(parts[:, k])
+        }
         print(f"by {name}: {shares}")
     lack = judged.possible - judged.present
     for low, high in ((0, 0), (1, 2), (3, 12)):
