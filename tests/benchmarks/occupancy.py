@@ -226,10 +226,11 @@ def exchange(counter, frames=80, dose=120.0):
     _, _, at = patches(seen.truth, specimen, seen.truth.shape)
     truth = np.exp(rng.uniform(np.log(0.01), np.log(0.2), len(chosen)))
     most = specimen.columns.possible[chosen]
-    atoms, told = specimen.columns.atoms[chosen].copy(), []
+    atoms, told, there = specimen.columns.atoms[chosen].copy(), [], []
     for _ in range(frames):
         step = np.where(rng.random(len(chosen)) < truth, rng.choice([-1, 1], len(chosen)), 0)
         atoms = np.clip(atoms + step, 0, most)
+        there.append(atoms)
         clean = seen.truth.copy()
         for n, window in zip(atoms, seen.windows, strict=True):
             clean[window] = seen.images[n][0][window]
@@ -240,7 +241,13 @@ def exchange(counter, frames=80, dose=120.0):
         told.append(counter.probability(logits, np.zeros(len(chosen), bool)))
     posterior = np.stack(told, 1)
     prior = np.broadcast_to(posterior.mean((0, 1)), (len(chosen), posterior.shape[2]))
-    found = hops.rates(hops.likelihood(posterior, prior))
+    said = hops.likelihood(posterior, prior)
+    found = hops.rates(said)
+    many = np.arange(posterior.shape[2])
+    alone, together = (
+        rms(p @ many - np.stack(there, 1)) for p in (posterior, hops.smoothed(said, found.rate))
+    )
+    print(f"error of a frame alone {alone:.2f} atoms, of all frames together {together:.2f}")
     inside = (found.low <= truth) & (truth <= found.high)
     wide = np.median(found.high / found.low)
     print(f"{inside.mean():.2f} of {len(chosen)} sites, limits apart by a factor of {wide:.0f}")
