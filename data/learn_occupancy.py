@@ -18,7 +18,7 @@ from typing import Any
 from insitu.learning import checkpoints
 from insitu.learning.training import device_named
 from insitu.measure import occupancy_images, occupancy_judging, occupancy_learning
-from insitu.measure.occupancy_pool import Pool, draw_pool
+from insitu.measure.occupancy.learning import Pool, draw_pool
 
 OPTIONS = {"channels": 32, "blocks": [1, 1, 2, 2]}
 

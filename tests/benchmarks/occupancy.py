@@ -22,11 +22,11 @@ from scipy.ndimage import map_coordinates
 
 from insitu.learning.training import device_named
 from insitu.measure import hops, occupancy
-from insitu.measure.occupancy import load_counter
-from insitu.measure.occupancy_images import DEFOCUS, Specimen, specimen_of, views_of
-from insitu.measure.occupancy_judging import estimates, judge
-from insitu.measure.occupancy_network import PIXEL
-from insitu.measure.occupancy_oracle import clean_image, priors_of, responses, targets, told_all
+from insitu.measure.occupancy.counter import load_counter
+from insitu.measure.occupancy.slabs import DEFOCUS, Specimen, specimen_of, views_of
+from insitu.measure.occupancy.judging import estimates, judge
+from insitu.measure.occupancy.network import PIXEL
+from insitu.measure.occupancy.oracle import clean_image, priors_of, responses, targets, told_all
 from insitu.simulate.ceria import Slab, random_slab
 from insitu.simulate.imaging import Optics
 

@@ -10,7 +10,7 @@ from scipy.spatial import cKDTree
 from insitu import InputError
 from insitu.learning.training import Settings
 from insitu.measure import occupancy, occupancy_images, occupancy_learning, occupancy_pool
-from insitu.measure.occupancy import (
+from insitu.measure.occupancy.counter import (
     bins_of,
     columns_in,
     load_counter,
@@ -18,16 +18,16 @@ from insitu.measure.occupancy import (
     pooled,
     resampled,
 )
-from insitu.measure.occupancy_images import specimen_of, views_of
-from insitu.measure.occupancy_judging import Judged, calibrate, estimates, judge
-from insitu.measure.occupancy_network import (
+from insitu.measure.occupancy.slabs import specimen_of, views_of
+from insitu.measure.occupancy.judging import Judged, calibrate, estimates, judge
+from insitu.measure.occupancy.network import (
     UNITS,
     Answer,
     AtomCounter,
     expected_atoms,
     log_occupancy,
 )
-from insitu.measure.occupancy_oracle import Responses, priors_of, responses, targets, told_all
+from insitu.measure.occupancy.oracle import Responses, priors_of, responses, targets, told_all
 from insitu.simulate.ceria import Slab, random_slab
 from insitu.simulate.imaging import Optics
 

@@ -1,6 +1,6 @@
 """How many atoms are in each column of an image: a table, two maps, and when not to believe them.
 
-`load_counter()` opens the network of `insitu.measure.occupancy_network` with its calibration. What
+`load_counter()` opens the network of `insitu.measure.occupancy.network` with its calibration. What
 it says is pooled over each column that it finds; intervals hold 90 % within bins of species, dose,
 thickness, defocus and occupancy. Where an image is unlike those that it was taught it says so.
 """
@@ -23,7 +23,7 @@ from insitu import InputError, checks
 from insitu.denoise.binning import tiles
 from insitu.denoise.local_wiener import mirrored
 from insitu.learning import checkpoints
-from insitu.measure.occupancy_network import (
+from insitu.measure.occupancy.network import (
     CLASSES,
     CONDITIONS,
     MOST,

@@ -16,8 +16,8 @@ from torch.nn import functional
 
 from insitu.counting.poisson import Poisson
 from insitu.measure import occupancy
-from insitu.measure.occupancy import Calibration, OccupancyCounter
-from insitu.measure.occupancy_images import (
+from insitu.measure.occupancy.counter import Calibration, OccupancyCounter
+from insitu.measure.occupancy.slabs import (
     DEFOCUS,
     TILT,
     Specimen,
@@ -26,7 +26,7 @@ from insitu.measure.occupancy_images import (
     painted,
     views_of,
 )
-from insitu.measure.occupancy_network import PIXEL, UNITS, AtomCounter, log_occupancy
+from insitu.measure.occupancy.network import PIXEL, UNITS, AtomCounter, log_occupancy
 from insitu.simulate.ceria import Columns
 from insitu.simulate.imaging import Optics
 

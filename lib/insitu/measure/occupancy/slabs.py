@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from insitu import InputError
 from insitu.checks import one_of
 from insitu.files import whole
-from insitu.measure.occupancy_network import PIXEL
+from insitu.measure.occupancy.network import PIXEL
 from insitu.simulate.ceria import Columns, Slab, build_slab, random_slab
 from insitu.simulate.imaging import Optics, image
 from insitu.simulate.waves import Wave, band_limited, exit_wave, wavelength
