@@ -1,11 +1,14 @@
-"""Make the network that counts atoms, on any machine: slabs, images, training, calibration.
+"""Make the networks that count atoms, on any machine: slabs, images, training, calibration.
 
     python data/learn_occupancy.py [--output FOLDER] [--slabs 1200] [--images 12000]
-        [--steps 40000] [--device auto] [--start checkpoints/occupancy.safetensors]
+        [--steps 40000] [--site-steps 12000] [--device auto]
+        [--start checkpoints/occupancy.safetensors]
 
-Whatever is there is not made again: waves (`ceria_waves`), images (`occupancy.*.safetensors`), and
-the state of the training, which goes on where it was stopped. It needs torch, ase, abtem for waves
-that are not there, and no notebook; `data/make.py occupancy` calls it.
+Whatever is there is not made again: waves (`ceria_waves`), images (`occupancy.*.safetensors`,
+`sites.*.safetensors`), the states of both trainings, which go on where they were stopped, and the
+network of pixels in `checkpoints`; remove that to train it anew. Calibration comes last, and goes
+into the record of the network of sites. It needs torch, ase, abtem for waves that are not there,
+and no notebook; `data/make.py occupancy` calls it.
 """
 
 from __future__ import annotations
@@ -15,74 +18,117 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from insitu.learning import checkpoints
 from insitu.learning.training import device_named
-from insitu.measure import occupancy_images, occupancy_judging, occupancy_learning
+from insitu.measure.occupancy import judging, learning, learning_sites, slabs
+from insitu.measure.occupancy.counter import load_counter
 from insitu.measure.occupancy.learning import Pool, draw_pool
+from insitu.measure.occupancy.learning_sites import SitePool, draw_sites
 
 OPTIONS = {"channels": 32, "blocks": [1, 1, 2, 2]}
 
 
-def pool_of(folder: Path, part: str, images: int, seed: int) -> Pool:
-    """Clean images of a part, drawn once."""
-    path = folder / f"occupancy.{part}.safetensors"
+def kept(path: Path, draw: Any, **record: Any) -> dict[str, Tensor]:
+    """What a file holds, which is drawn if it is not there."""
     if not path.exists():
-        pool = draw_pool(folder / "ceria_waves", part, images, seed=seed, progress=True)
-        checkpoints.save(path, pool._asdict(), {"images": images, "seed": seed})
-    return Pool(**checkpoints.load(path)[0])
+        checkpoints.save(path, {k: v.contiguous() for k, v in draw()._asdict().items()}, record)
+    return checkpoints.load(path)[0]
 
 
-def write(
-    folder: Path,
-    *,
-    slabs: int = 1200,
-    images: int = 12_000,
-    steps: int = occupancy_learning.SETTINGS.steps,
-    device: str = "auto",
-    start: Path | None = None,
-    **origin: Any,
+def write_pixels(
+    folder: Path, *, images: int, steps: int, device: str, start: Path | None, **origin: Any
 ) -> Path:
-    """Write checkpoints/occupancy.safetensors with its calibration."""
+    """Write checkpoints/occupancy.safetensors, the network of pixels, unless it is there."""
+    path = folder / "checkpoints" / "occupancy.safetensors"
+    if path.exists():
+        return path
     waves = folder / "ceria_waves"
-    occupancy_images.make_waves(waves, slabs, progress=True)
-    learned = pool_of(folder, "train", images, 1)
-    judged = pool_of(folder, "validation", 400, 2)
+    pools = [
+        Pool(
+            **kept(
+                folder / f"occupancy.{part}.safetensors",
+                lambda part=part, count=count, seed=seed: draw_pool(
+                    waves, part, count, seed=seed, progress=True
+                ),
+                images=count,
+                seed=seed,
+            )
+        )
+        for part, count, seed in (("train", images, 1), ("validation", 400, 2))
+    ]
     weights = None
     if start is not None:
         weights = {name: value.float() for name, value in checkpoints.load(start)[0].items()}
-    result = occupancy_learning.learn_counter(
-        learned,
-        judged,
-        replace(occupancy_learning.SETTINGS, steps=steps),
+    result = learning.learn_counter(
+        *pools,
+        replace(learning.SETTINGS, steps=steps),
         options=OPTIONS,
         start=weights,
         checkpoint=folder / "occupancy.training.safetensors",
         device=device_named(device),
         progress=True,
     )
-    held = occupancy_images.slabs(waves, "validation")
-    calibration = occupancy_judging.calibrate(
-        occupancy_judging.judge(result.network.cpu(), held, images=6, seed=5)
+    return result.save(path, trained_for=learning.TRAINED_FOR, images=images, **origin)
+
+
+def write(
+    folder: Path,
+    *,
+    slabs_made: int = 1200,
+    images: int = 12_000,
+    steps: int = learning.SETTINGS.steps,
+    site_steps: int = learning_sites.SETTINGS.steps,
+    device: str = "auto",
+    start: Path | None = None,
+    **origin: Any,
+) -> Path:
+    """Write checkpoints/occupancy.safetensors, occupancy_sites.safetensors and a calibration."""
+    waves = folder / "ceria_waves"
+    slabs.make_waves(waves, slabs_made, progress=True)
+    origin |= {"slabs": slabs_made}
+    pixels = write_pixels(folder, images=images, steps=steps, device=device, start=start, **origin)
+    pools = [
+        SitePool(
+            **kept(
+                folder / f"sites.{part}.safetensors",
+                lambda part=part, each=each, seed=seed: draw_sites(
+                    waves, part, each, seed=seed, progress=True
+                ),
+                images=each,
+                seed=seed,
+            )
+        )
+        for part, each, seed in (("train", 10, 11), ("validation", 4, 12))
+    ]
+    result = learning_sites.learn_columns(
+        *pools,
+        replace(learning_sites.SETTINGS, steps=site_steps),
+        checkpoint=folder / "sites.training.safetensors",
+        device=device_named(device),
+        progress=True,
     )
-    return result.save(
-        folder / "checkpoints" / "occupancy.safetensors",
-        calibration=asdict(calibration),
-        trained_for=occupancy_learning.TRAINED_FOR,
-        slabs=slabs,
-        images=images,
-        **origin,
+    record = {"trained_for": learning.TRAINED_FOR, **origin}
+    path = folder / "checkpoints" / "occupancy_sites.safetensors"
+    result.network.cpu()
+    result.save(path, **record)
+    judged = judging.judge(
+        load_counter(pixels, path), slabs.slabs(waves, "validation"), images=6, seed=5
     )
+    return result.save(path, calibration=asdict(judging.calibrate(judged)), **record)
 
 
 def main() -> None:
-    """Make it."""
+    """Make them."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--output", type=Path, default=Path(__file__).parent)
-    parser.add_argument("--slabs", type=int, default=1200)
+    parser.add_argument("--slabs", type=int, default=1200, dest="slabs_made")
     parser.add_argument("--images", type=int, default=12_000)
-    parser.add_argument("--steps", type=int, default=occupancy_learning.SETTINGS.steps)
+    parser.add_argument("--steps", type=int, default=learning.SETTINGS.steps)
+    parser.add_argument("--site-steps", type=int, default=learning_sites.SETTINGS.steps)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--start", type=Path)
     given = vars(parser.parse_args())

@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from insitu.counting.poisson import Poisson
-from insitu.measure import occupancy
-from insitu.measure.occupancy.counter import Calibration, OccupancyCounter
+from insitu.measure.occupancy.counter import OccupancyCounter, resampled
+from insitu.measure.occupancy.intervals import Calibration, bins_of, moments_of
+from insitu.measure.occupancy.network import MOST, PIXEL, log_occupancy
 from insitu.measure.occupancy.slabs import (
     DEFOCUS,
     TILT,
@@ -26,7 +27,6 @@ from insitu.measure.occupancy.slabs import (
     painted,
     views_of,
 )
-from insitu.measure.occupancy.network import PIXEL, UNITS, AtomCounter, log_occupancy
 from insitu.simulate.ceria import Columns
 from insitu.simulate.imaging import Optics
 
@@ -38,18 +38,20 @@ FIELD = 25.6  # of an image that is judged [A]
 class Judged(NamedTuple):
     """Columns that were found and exist (n), and images (m) that they are of."""
 
-    atoms: Tensor  # (n, 12) pooled logits
-    classes: Tensor  # (n, 3) pooled logits
+    atoms: Tensor  # (n, 12) logits
+    found_cation: NDArray[np.bool_]  # as found
     cation: NDArray[np.bool_]  # the truth
     present: NDArray[np.int64]  # atoms, the truth
     possible: NDArray[np.int64]
     image: NDArray[np.int64]  # number of the image of each column
     dose: Array  # (m,) [e-/A^2]
-    told: Array  # (m, 3) conditions as the network sees them
+    told: Array  # (m, 3) conditions as the network sees them; NaN where no crystal was found
     true: Array  # (m, 3) as they are [A], [degrees], [atoms]
-    inside: Array  # (m,) logits
+    inside: Array  # (m,) logits; -100 where no crystal was found
+    fits: Array  # (m,) logits
     columns: NDArray[np.int64]  # (m, 3) of columns that exist, were found and exist, were found
-    pixels: NDArray[np.int64]  # (3, 3) of true and of found classes
+    pixels: Array  # (temperatures,) mean negative log-likelihood of classes for `HEATS`
+    confusion: NDArray[np.int64]  # (3, 3) of true and of found classes of pixels
 
     @property
     def in_range(self) -> NDArray[np.bool_]:
@@ -58,15 +60,22 @@ class Judged(NamedTuple):
         low, high = DEFOCUS
         return (defocus >= low) & (defocus <= high) & (tilt <= TILT)
 
-    @property
-    def f1(self) -> float:
-        """Twice the columns found and there, over all found and all there."""
-        there, both, found = self.columns.sum(0)
+    def trusted(self, calibration: Calibration) -> NDArray[np.bool_]:
+        """Images (m,) on which a counter with this calibration does not abstain."""
+        return (self.fits >= calibration.fits) & (self.inside >= calibration.inside)
+
+    def f1(self, images: NDArray[np.bool_] | None = None) -> float:
+        """Twice the columns found and there, over all found and all there; of some images."""
+        chosen = slice(None) if images is None else images
+        there, both, found = self.columns[chosen].sum(0)
         return float(2 * both / max(there + found, 1))
 
 
+HEATS = np.geomspace(0.5, 2.0, 9)
+
+
 def judge(
-    network: AtomCounter,
+    counter: OccupancyCounter,
     specimens: Iterable[Specimen],
     *,
     images: int = 2,
@@ -74,12 +83,12 @@ def judge(
     beyond: float = 0.0,
     seed: int = 0,
 ) -> Judged:
-    """Let the network count in images of slabs, of any allowed pixel size.
+    """Let the networks count in images of slabs, of any allowed pixel size.
 
     Parameters
     ----------
-    network : AtomCounter
-        In evaluation.
+    counter : OccupancyCounter
+        Its calibration decides alone which sites are taken for empty.
     specimens : iterable of Specimen
         Slabs that it never saw.
     images : int
@@ -92,10 +101,8 @@ def judge(
     seed : int
         Of optics, doses and counts.
     """
-    counter = OccupancyCounter(network, Calibration())
     rows: list[tuple[Any, ...]] = []
     seen: list[tuple[Any, ...]] = []
-    pixels = np.zeros((3, 3), np.int64)
     for specimen in specimens:
         if specimen.tilt > TILT and not beyond:
             continue
@@ -108,30 +115,31 @@ def judge(
             counts = Poisson().sample(views.clean[0] * dose * pixel_size**2, generator)
             defocus = float(torch.as_tensor(optics.defocus)[0])
             true = np.array([defocus, specimen.tilt, specimen.thickness])
-            row, told, inside, counted, own = _held(
-                counter, counts, pixel_size, specimen.columns, views, len(seen)
+            row, image = _held(
+                counter, counts, dose, pixel_size, specimen.columns, views, len(seen)
             )
             rows.append(row)
-            seen.append((dose, told, true, inside, counted))
-            pixels += own
-    atoms, classes, *truths = zip(*rows, strict=True)
-    cation, present, possible, image = (np.concatenate(part) for part in truths)
-    dose_of, told_of, true_of, inside_of, counts_of = (
+            seen.append((dose, true, *image))
+    atoms, *truths = zip(*rows, strict=True)
+    found, cation, present, possible, image_of = (np.concatenate(part) for part in truths)
+    dose_of, true_of, told_of, inside_of, fits_of, counts_of, heats, confusion = (
         np.array(part) for part in zip(*seen, strict=True)
     )
     return Judged(
         torch.cat(atoms),
-        torch.cat(classes),
+        found,
         cation,
         present,
         possible,
-        image,
+        image_of,
         dose_of,
         told_of,
         true_of,
         inside_of,
+        fits_of,
         counts_of,
-        pixels,
+        heats.mean(0),
+        confusion.sum(0),
     )
 
 
@@ -155,39 +163,53 @@ def _view(
 def _held(
     counter: OccupancyCounter,
     counts: Tensor,
+    dose: float,
     pixel_size: float,
     columns: Columns,
     views: Views,
     number: int,
-) -> tuple[Any, ...]:
-    """Columns that were found, held against those of the truth."""
-    canonical, steps = occupancy.resampled(counts.numpy(), pixel_size)
-    answer = counter.answer(torch.from_numpy(canonical))
-    places = occupancy.columns_in(answer.classes[0])
-    scale = pixel_size / steps
-    truth = (views.places[0] + 0.5) * scale - 0.5
+) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Columns that were found, held against those of the truth; and what is said of the image."""
+    canonical, steps = resampled(counts.numpy(), pixel_size)
+    classes = counter.classes(torch.from_numpy(canonical))
+    seen = counter.sites(canonical, classes, dose)
+    truth = (views.places[0] + 0.5) * pixel_size / steps - 0.5
+    scaled = Views(views.clean, views.column, [truth])
+    painted_classes = torch.from_numpy(painted(columns, scaled, 0, canonical.shape)[0]).long()
+    heats = [
+        float(functional.cross_entropy(classes[None] / heat, painted_classes[None]))
+        for heat in HEATS
+    ]
+    pairs = (3 * painted_classes + classes.argmax(0)).flatten()
+    confusion = torch.bincount(pairs, minlength=9).view(3, 3).numpy()
     there = columns.atoms[views.column[0]] > 0
     limits = np.array(canonical.shape) - 1 - 0.5 / PIXEL
-    tree = cKDTree(truth[there])
-    distance, nearest = tree.query(places, distance_upper_bound=MATCH / PIXEL)
-    first = np.zeros(len(places), bool)
-    first[np.unique(nearest, return_index=True)[1]] = True
-    both = np.isfinite(distance) & first
 
     def within(some: Array) -> NDArray[np.bool_]:  # columns at the very edge are not counted
         return np.asarray(((some >= 0.5 / PIXEL) & (some <= limits)).all(1))
 
-    counted = [within(truth[there]).sum(), within(places[both]).sum(), within(places).sum()]
+    if seen is None:
+        nothing = np.zeros(0, int)
+        row = (torch.zeros(0, MOST), nothing > 0, nothing > 0, nothing, nothing, nothing)
+        counted = [int(within(truth[there]).sum()), 0, 0]
+        return row, (np.full(3, np.nan), -100.0, -100.0, counted, heats, confusion)
+    kept = counter.calibration.probability(seen.atoms, seen.crystal.cation)[:, 0] < 0.5
+    places = seen.crystal.places[kept] / PIXEL
+    distance, nearest = cKDTree(truth[there]).query(places, distance_upper_bound=MATCH / PIXEL)
+    first = np.zeros(len(places), bool)
+    first[np.unique(nearest, return_index=True)[1]] = True
+    both = np.isfinite(distance) & first
+    counted = [int(within(some).sum()) for some in (truth[there], places[both], places)]
     of = views.column[0][there][nearest[both]]
-    classes, atoms = occupancy.pooled(answer, places[both])
-    image = np.full(int(both.sum()), number)
-    scaled = Views(views.clean, views.column, [truth])
-    painted_classes, _ = painted(columns, scaled, 0, canonical.shape)
-    guessed = answer.classes[0].argmax(0).numpy()
-    pixels = np.bincount(3 * painted_classes.ravel() + guessed.ravel(), minlength=9)
-    row = (atoms, classes, columns.cation[of], columns.atoms[of], columns.possible[of], image)
-    told = answer.conditions[0].numpy() * UNITS
-    return row, told, float(answer.inside[0]), counted, pixels.reshape(3, 3)
+    row = (
+        seen.atoms[torch.from_numpy(kept)][torch.from_numpy(both)],
+        seen.crystal.cation[kept][both],
+        columns.cation[of],
+        columns.atoms[of],
+        columns.possible[of],
+        np.full(int(both.sum()), number),
+    )
+    return row, (seen.conditions, seen.inside, seen.fits, counted, heats, confusion)
 
 
 def calibrate(judged: Judged, *, coverage: float = 0.9, least: int = 100) -> Calibration:
@@ -195,21 +217,22 @@ def calibrate(judged: Judged, *, coverage: float = 0.9, least: int = 100) -> Cal
 
     In a bin with m columns the interval is mean +- q deviations, with q the k-th smallest of the
     errors in deviations and k = ceil((m + 1) coverage): Mondrian conformal prediction [1]_. Bins
-    of fewer than `least` columns take the quantile of their species.
+    of fewer than `least` columns take the quantile of their species. Of the images of the range
+    2 % are refused by each of both thresholds; their columns calibrate nothing.
 
     .. [1] V. Vovk, A. Gammerman, G. Shafer, Algorithmic Learning in a Random World (2005), ch. 4.
     """
-    kept = judged.in_range[judged.image]
+    ranged = judged.in_range
+    limits = [float(np.quantile(v[ranged], 0.02)) for v in (judged.inside, judged.fits)]
+    found = Calibration(float(HEATS[judged.pixels.argmin()]), inside=limits[0], fits=limits[1])
+    kept = (ranged & judged.trusted(found))[judged.image]
     heats = []
     for cation in (False, True):
-        some = torch.from_numpy(kept & (judged.cation == cation))
+        some = torch.from_numpy(kept & (judged.found_cation == cation))
         logits, truth = judged.atoms[some], torch.from_numpy(judged.present)[some]
         heats.append(_temperature(lambda t, a=logits, n=truth: _atoms_loss(a / t, n)))
-    species = torch.from_numpy(np.where(judged.cation, 0, 1)[kept])
-    logits = judged.classes[torch.from_numpy(kept), 1:]
-    heat = _temperature(lambda t: float(functional.cross_entropy(logits / t, species)))
-    found = Calibration(heat, (heats[0], heats[1]))
-    _, mean, deviation, bins = estimates(judged, found)
+    found = replace(found, atoms=(heats[0], heats[1]))
+    mean, deviation, bins = estimates(judged, found)
     score = np.abs(judged.present - mean) / deviation
     species_of = np.array([name.split()[0] for name in bins])
     quantiles = {}
@@ -218,8 +241,7 @@ def calibrate(judged: Judged, *, coverage: float = 0.9, least: int = 100) -> Cal
         if len(own) >= least or " " not in name:
             rank = min(len(own), int(np.ceil((len(own) + 1) * coverage)))
             quantiles[str(name)] = float(own[rank - 1])
-    threshold = float(np.quantile(judged.inside[judged.in_range], 0.04))
-    return replace(found, quantiles=quantiles, threshold=threshold)
+    return replace(found, quantiles=quantiles)
 
 
 def _atoms_loss(logits: Tensor, truth: Tensor) -> float:
@@ -231,15 +253,12 @@ def _temperature(loss: Any) -> float:
     return float(np.exp(found.x))
 
 
-def estimates(
-    judged: Judged, calibration: Calibration
-) -> tuple[NDArray[np.bool_], Array, Array, NDArray[np.str_]]:
-    """Of every column: cation as found, mean, standard deviation, and its bin."""
-    counter = OccupancyCounter(AtomCounter(8, (1, 1)), calibration)
-    cation = (judged.classes[:, 1] > judged.classes[:, 2]).numpy()
-    mean, deviation = occupancy.moments_of(counter.probability(judged.atoms, cation))
+def estimates(judged: Judged, calibration: Calibration) -> tuple[Array, Array, NDArray[np.str_]]:
+    """Of every column: mean and standard deviation of its atoms, and its bin."""
+    probability = calibration.probability(judged.atoms, judged.found_cation)
+    mean, deviation = moments_of(probability)
     bins = np.empty(len(mean), dtype="U32")
     for number, (dose, told) in enumerate(zip(judged.dose, judged.told, strict=True)):
         own = judged.image == number
-        bins[own] = occupancy.bins_of(mean[own], cation[own], dose, told)
-    return cation, mean, deviation, bins
+        bins[own] = bins_of(mean[own], judged.found_cation[own], dose, told)
+    return mean, deviation, bins

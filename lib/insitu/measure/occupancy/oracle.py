@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
-from insitu.measure.occupancy.slabs import Specimen, specimen_of
 from insitu.measure.occupancy.network import PIXEL
+from insitu.measure.occupancy.slabs import Specimen, specimen_of
 from insitu.simulate.ceria import build_slab, random_slab
 from insitu.simulate.imaging import Optics, image
 
