@@ -3,6 +3,7 @@
 - `denoising`: `denoise`, a movie by a network that learns from it alone, or by one that ships
 - `judging`: `judge`, a denoised movie by its raw counts
 - `measuring`: `measure`, the columns of a movie, by name, and what happened when
+- `occupying`: `count_atoms`, how many atoms are in each column of an image of ceria
 - `reconstructing`: `reconstruct`, the volume at every tilt of a series
 - `reading`: which frames of a movie the beam reached, and what else is odd of a file
 - `places`: columns and atoms of a judged movie, place by place: tables, maps, words
@@ -16,6 +17,7 @@ write into a folder that is locked meanwhile.
 from insitu.own.denoising import denoise
 from insitu.own.judging import judge
 from insitu.own.measuring import measure
+from insitu.own.occupying import count_atoms
 from insitu.own.reconstructing import reconstruct
 
-__all__ = ["denoise", "judge", "measure", "reconstruct"]
+__all__ = ["count_atoms", "denoise", "judge", "measure", "reconstruct"]

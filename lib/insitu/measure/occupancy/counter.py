@@ -56,7 +56,7 @@ class Sites(NamedTuple):
 
 @dataclass(frozen=True)
 class Counted:
-    """The columns of an image, arrays (n,), and two maps of it."""
+    """The columns of an image, arrays (n,), and maps of it."""
 
     y: Array  # [A] from the middle of pixel (0, 0)
     x: Array
@@ -66,6 +66,7 @@ class Counted:
     low: Array  # limits of the 90 % interval of the number of atoms
     high: Array
     classes: NDArray[np.float32]  # (3, y, x) probabilities of CLASSES, pixel by pixel
+    labels: NDArray[np.uint8]  # (y, x) 1 where the table has a cation, 2 an anion, else 0
     atoms: NDArray[np.float32]  # (y, x) expected atoms of the column there, NaN off the columns
     pixel_size: float  # of the maps [A]
     conditions: dict[str, float]  # CONDITIONS [A], [degrees], [atoms]
@@ -141,6 +142,9 @@ class OccupancyCounter:
         low, high = self.calibration.interval(probability, cation, dose, told)
         mean = probability @ np.arange(MOST + 1)
         at = (places / PIXEL + 0.5) * steps - pixel_size / 2
+        maps = [
+            _painted(places / PIXEL, v, canonical.shape) for v in (np.where(cation, 1, 2), mean)
+        ]
         return Counted(
             at[:, 0],
             at[:, 1],
@@ -150,7 +154,8 @@ class OccupancyCounter:
             low,
             high,
             shown,
-            painted_map(places / PIXEL, mean, canonical.shape),
+            np.nan_to_num(maps[0]).astype(np.uint8),
+            maps[1],
             steps[0],
             dict(zip(CONDITIONS, told.tolist(), strict=True)),
             self._why(dose, pixel_size, seen),
@@ -293,7 +298,7 @@ def load_counter(
     return OccupancyCounter(pixels, opened[1], calibration)
 
 
-def painted_map(places: Array, values: Array, shape: tuple[int, ...]) -> NDArray[np.float32]:
+def _painted(places: Array, values: Array, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """A map (y, x) with discs of 0.6 A of values (n,) at places (n, 2) [px], NaN elsewhere."""
     if not len(places):
         return np.full(shape, np.nan, np.float32)
