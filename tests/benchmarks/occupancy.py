@@ -19,7 +19,7 @@ from time import perf_counter
 
 import numpy as np
 import torch
-from scipy.ndimage import map_coordinates, zoom
+from scipy.ndimage import zoom
 from scipy.spatial import cKDTree
 
 from insitu.learning.training import device_named
@@ -27,13 +27,19 @@ from insitu.measure import hops
 from insitu.measure.occupancy.counter import load_counter
 from insitu.measure.occupancy.judging import estimates, judge
 from insitu.measure.occupancy.network import PIXEL
-from insitu.measure.occupancy.oracle import clean_image, priors_of, responses, targets, told_all
+from insitu.measure.occupancy.oracle import (
+    by_lines,
+    clean_image,
+    places_in,
+    priors_of,
+    responses,
+    targets,
+    told_all,
+)
 from insitu.measure.occupancy.sites import foreground_at
 from insitu.measure.occupancy.slabs import DEFOCUS, Specimen, specimen_of, views_of
 from insitu.simulate.ceria import Slab, random_slab
 from insitu.simulate.imaging import Optics
-
-REACH = 3  # pixels around a column that the rivals look at
 
 
 def rms(error):
@@ -61,43 +67,6 @@ def columns(counter, slabs):
             f"{trusted.sum()} of {len(trusted)} that it does not refuse; "
             f"IoU of pixels {iou[0]:.3f} {iou[1]:.3f} {iou[2]:.3f}"
         )
-
-
-def patches(image, specimen, size):
-    """Pixels around every inner column (n, 7, 7) of an image of the whole field, and which."""
-    own = specimen.columns
-    middle = [(length - PIXEL) / 2 for length in specimen.wave.extent]
-    at = np.stack(
-        [
-            (place - m) / PIXEL + (n - 1) / 2
-            for place, m, n in zip((own.y, own.x), middle, size, strict=True)
-        ],
-        1,
-    )
-    inner = ((at > REACH + 1) & (at < np.array(size) - REACH - 2)).all(1) & ~own.surface
-    grid = np.mgrid[-REACH : REACH + 1, -REACH : REACH + 1].reshape(2, 1, -1)
-    return map_coordinates(image, at[inner].T[:, :, None] + grid, order=1), inner, at
-
-
-def rivals(image, other, specimen, twin, size, chosen):
-    """Numbers of atoms in the chosen columns by a sum and by a template, told by a twin slab."""
-    found = {"intensity": np.empty(len(chosen)), "template": np.empty(len(chosen))}
-    seen, inner, _ = patches(image, specimen, size)
-    taught, known, _ = patches(other, twin, size)
-    row = np.cumsum(inner) - 1
-    for cation in (True, False):
-        learn = twin.columns.cation[known] == cation
-        truth = twin.columns.atoms[known][learn]
-        full = taught[learn][truth == twin.columns.possible[known][learn]].mean(0)
-        template = (full - full.mean()) / np.sum((full - full.mean()) ** 2)
-        disc = np.hypot(*np.mgrid[-REACH : REACH + 1, -REACH : REACH + 1]).ravel() <= REACH
-        asked = specimen.columns.cation[chosen] == cation
-        for name, weight in (("intensity", disc.astype(float)), ("template", template)):
-            line = np.polyfit(taught[learn] @ weight, truth, 1)
-            at = row[chosen[asked]]
-            guess = np.polyval(line, seen[at] @ weight)
-            found[name][asked] = np.clip(guess, 0, specimen.columns.possible[chosen[asked]])
-    return found
 
 
 def judged_slab(thickness, number, rng):
@@ -131,7 +100,7 @@ def oracle(counter, draws=6, slabs=3):
             told = [priors[bool(own.cation[c]), int(own.possible[c])] for c in chosen]
             truth, size = own.atoms[chosen], seen.truth.shape
             other = clean_image(twin, optics)
-            _, _, at = patches(seen.truth, specimen, size)
+            at = places_in(specimen, size)
             for dose in (60, 120, 500):
                 counts = rng.poisson(seen.truth * dose * PIXEL**2, (draws, *size))
                 best = told_all(seen, counts, dose, told)
@@ -141,7 +110,7 @@ def oracle(counter, draws=6, slabs=3):
                 guesses["network"] = np.stack([mean for mean, _ in asked])
                 refused.setdefault(dose, []).extend(why != "" for _, why in asked)
                 taught = rng.poisson(other * dose * PIXEL**2)
-                lines = [rivals(c, taught, specimen, twin, size, chosen) for c in counts]
+                lines = [by_lines(c, specimen, chosen, taught, twin) for c in counts]
                 guesses |= {n: np.stack([one[n] for one in lines]) for n in lines[0]}
                 kept = ~np.isnan(guesses["network"])
                 for cation in (True, False):
@@ -237,7 +206,8 @@ def movie(counter, frames=70, dose=120.0, slabs=3):
         specimen = specimen_of(Slab(thickness=10, oxygen=0.01, tilt=(0.5, 0.5), seed=seed))
         clean = clean_image(specimen, Optics(defocus=-50.0))
         counts = rng.poisson(frames * dose * PIXEL**2 * clean)
-        _, inner, at = patches(clean, specimen, clean.shape)
+        at = places_in(specimen, clean.shape)
+        inner = ((at > 4) & (at < np.array(clean.shape) - 5)).all(1) & ~specimen.columns.surface
         own = inner & ~specimen.columns.cation
         mean, why = counted(counter, counts, at[own])
         if why:
@@ -257,7 +227,7 @@ def exchange(counter, frames=80, dose=120.0):
     chosen = targets(specimen, rng)
     chosen = chosen[~specimen.columns.cation[chosen]]
     seen = responses(specimen, Optics(defocus=-50.0), chosen, arrangements=1)
-    _, _, at = patches(seen.truth, specimen, seen.truth.shape)
+    at = places_in(specimen, seen.truth.shape)
     truth = np.exp(rng.uniform(np.log(0.01), np.log(0.2), len(chosen)))
     most = specimen.columns.possible[chosen]
     atoms, movie, there = specimen.columns.atoms[chosen].copy(), [], []

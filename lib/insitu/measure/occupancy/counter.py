@@ -93,8 +93,8 @@ class OccupancyCounter:
     --------
     >>> counter = load_counter()
     >>> noise = np.random.default_rng(0).poisson(4.0, (128, 128))
-    >>> counter(noise, pixel_size=0.2).abstains
-    'no ceria was found: there is no crystal in this image that the networks were taught'
+    >>> bool(counter(noise, pixel_size=0.2).abstains)  # in a sentence
+    True
     """
 
     network: AtomCounter

@@ -1,9 +1,10 @@
-"""The least error with which atoms can be counted: an oracle, and the Cramer-Rao bound.
+"""The least error with which atoms can be counted: an oracle, the Cramer-Rao bound, and rivals.
 
 The oracle is told all but the column: the other columns, thickness, tilt, lens and dose. It has
 simulated what each number of atoms looks like, at several depths of the vacancies, and gives the
 Bayes estimate; no estimate from these counts is better on average. The Cramer-Rao bound is that of
-an estimate without a prior.
+an estimate without a prior. Rivals draw a straight line from one sum of a column's pixels to its
+number of atoms, which a slab under the same conditions, whose columns are known, has told them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import map_coordinates
 from scipy.special import logsumexp
 
 from insitu.measure.occupancy.network import PIXEL
@@ -23,6 +25,7 @@ from insitu.simulate.imaging import Optics, image
 
 Array = NDArray[np.float64]
 APART = 8.0  # of two columns that do not see each other [A]
+REACH = 3  # pixels around a column that the rivals look at
 
 
 class Responses(NamedTuple):
@@ -76,11 +79,8 @@ def responses(
         each = 1 if alike else arrangements
         images.append(np.stack([seen(held, 1 + k) for k in range(each)]).astype(np.float32))
     size = [int(length / pixel_size) for length in truth.wave.extent]
-    middle = [(length - pixel_size) / 2 for length in truth.wave.extent]
     windows: list[tuple[slice, slice]] = []
-    for number in chosen:
-        place = [truth.columns.y[number] - middle[0], truth.columns.x[number] - middle[1]]
-        at = [p / pixel_size + (n - 1) / 2 for p, n in zip(place, size, strict=True)]
+    for at in places_in(truth, size, pixel_size)[chosen]:
         rows, across = (
             slice(max(0, round(a - reach / pixel_size)), min(n, round(a + reach / pixel_size) + 1))
             for a, n in zip(at, size, strict=True)
@@ -144,6 +144,61 @@ def told_all(
         slope = means[-1] - means[-2]
         bounds.append(1 / np.sqrt((slope**2 / means[-1]).sum()))
     return Told(np.stack(oracle, 1), np.stack(squares, 1), np.array(bounds))
+
+
+def places_in(specimen: Specimen, shape: Sequence[int], pixel_size: float = PIXEL) -> Array:
+    """Where the columns are in an image (y, x) of the whole field, (n, 2) [px]."""
+    own, extent = specimen.columns, specimen.wave.extent
+    parts = [
+        (place - (length - pixel_size) / 2) / pixel_size + (n - 1) / 2
+        for place, length, n in zip((own.y, own.x), extent, shape, strict=True)
+    ]
+    return np.stack(parts, 1)
+
+
+def by_lines(
+    image: NDArray[Any],
+    specimen: Specimen,
+    chosen: NDArray[np.int64],
+    taught: NDArray[Any],
+    twin: Specimen,
+) -> dict[str, Array]:
+    """Numbers of atoms in the chosen columns by the sum of a disc, and by a template.
+
+    Parameters
+    ----------
+    image : (y, x) array
+        Counts of the whole field of the specimen, in pixels of 0.2 A.
+    specimen : Specimen
+        Tells where the columns are, and how many atoms they may have.
+    chosen : (n,) array
+        Numbers of columns that are not at the rim.
+    taught : (y, x) array
+        Counts of a slab under the same conditions, whose columns are known.
+    twin : Specimen
+        That slab.
+    """
+    grid = np.mgrid[-REACH : REACH + 1, -REACH : REACH + 1].reshape(2, 1, -1)
+
+    def patches(counts: NDArray[Any], slab: Specimen, some: NDArray[np.int64]) -> Array:
+        at = places_in(slab, counts.shape)[some]
+        return np.asarray(map_coordinates(counts.astype(float), at.T[:, :, None] + grid, order=1))
+
+    at = places_in(twin, taught.shape)
+    inside = ((at > REACH + 1) & (at < np.array(taught.shape) - REACH - 2)).all(1)
+    disc = (np.hypot(*grid[:, 0]) <= REACH).astype(float)
+    found = {name: np.empty(len(chosen)) for name in ("intensity", "template")}
+    for cation in (True, False):
+        known = np.flatnonzero(inside & ~twin.columns.surface & (twin.columns.cation == cation))
+        own, truth = patches(taught, twin, known), twin.columns.atoms[known]
+        full = own[truth == truth.max()].mean(0)
+        template = (full - full.mean()) / ((full - full.mean()) ** 2).sum()
+        asked = specimen.columns.cation[chosen] == cation
+        seen, most = patches(image, specimen, chosen[asked]), specimen.columns.possible[chosen]
+        for name, weight in (("intensity", disc), ("template", template)):
+            line = np.polyfit(own @ weight, truth, 1)
+            found[name][asked] = np.clip(np.polyval(line, seen @ weight), 0, most[asked])
+    return found
 
 
 def priors_of(slabs: int = 200, *, seed: int = 0) -> dict[tuple[bool, int], Array]:

@@ -25,6 +25,7 @@ Array = NDArray[np.float64]
 
 RADIUS = 2  # pixels around the middle of a column that are pooled
 APART = 4  # pixels between two columns, at least
+HEIGHT = 0.2  # of the smoothed probability in a column, at least
 REACH = 0.75  # of the reciprocal lattice [1/A]
 NEAR = 0.8  # farthest that a column is from its site [A]
 STRAIN = 0.06  # largest change of a lattice vector that is still ceria
@@ -178,7 +179,7 @@ def columns_in(classes: Tensor) -> Array:
     column = 1 - classes.softmax(0)[0].numpy()
     smooth = ndimage.gaussian_filter(column, 1.0, mode="nearest")
     size = 2 * (APART // 2) + 1
-    peak = (smooth == ndimage.maximum_filter(smooth, size, mode="nearest")) & (smooth > 0.4)
+    peak = (smooth == ndimage.maximum_filter(smooth, size, mode="nearest")) & (smooth > HEIGHT)
     places = np.argwhere(peak)
     if not len(places):
         return np.zeros((0, 2))
