@@ -70,6 +70,7 @@ bench: $(VENV)/.test
 	$(BIN)/python tests/benchmarks/files.py
 	$(BIN)/python tests/benchmarks/kills.py
 	$(BIN)/python tests/benchmarks/streaming.py
+	$(BIN)/python tests/benchmarks/occupancy.py
 
 $(VENV)/bin/pip:
 	@[ -n "$(PYTHON)" ] || { echo "no Python from 3.11 to 3.13 was found; name one: make PYTHON=..."; exit 1; }

@@ -17,6 +17,9 @@ halves  checkpoints/movie_halves.safetensors, learned from halves of its electro
 udvd   checkpoints/movie_udvd.safetensors, likewise; minutes on a GPU, days without
 restorer  checkpoints/restorer.safetensors, for movies of any such specimen; three hours on two
        cores with units for bfloat16, goes on where it was stopped
+occupancy  checkpoints/occupancy.safetensors, which counts atoms in columns of ceria, and its
+       calibration; waves and images are made beside it, a quarter of an hour; six hours on a core
+       with units for bfloat16, goes on where it was stopped
 rod    checkpoints/rod.safetensors, three fits of chapter 10's tilt series; ten minutes on one core
 bars   error_bars.json, factors of chapter 10's error bars, from three fits of each of two other
        particles; twenty minutes on one core, goes on where it was stopped
@@ -37,6 +40,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import learn_occupancy
 import numpy as np
 import tifffile
 import torch
@@ -263,6 +267,11 @@ def restorer(folder: Path, scenes: int = 64) -> Path:
     return first.save(path, result, films=len(films), **_origin("restorer"))
 
 
+def occupancy(folder: Path) -> Path:
+    """Write checkpoints/occupancy.safetensors; waves, images and the state lie beside it."""
+    return learn_occupancy.write(folder, **_origin("occupancy"))
+
+
 def _from_movie(
     folder: Path, name: str, settings: MovieSettings, target: str, **options: Any
 ) -> Path:
@@ -458,6 +467,7 @@ def main() -> None:
         "halves": by_halves,
         "udvd": udvd,
         "restorer": restorer,
+        "occupancy": occupancy,
         "rod": rod,
         "bars": bars,
         "mixture": mixture,

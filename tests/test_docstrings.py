@@ -11,6 +11,7 @@ import insitu
 
 MODULES = sorted(LIBRARY.rglob("*.py"))
 PACKAGES = sorted(p.parent for p in LIBRARY.glob("*/__init__.py"))
+ROOMS = sorted(p.parent for p in LIBRARY.glob("*/**/__init__.py"))
 FRONT_DOOR = sorted(set(insitu.__all__) - {"InputError"})
 
 
@@ -32,9 +33,10 @@ def test_what_one_calls_first_has_an_example(name):
     assert item.__name__ == name
 
 
-@pytest.mark.parametrize("package", PACKAGES, ids=lambda p: p.name)
+@pytest.mark.parametrize("package", ROOMS, ids=lambda p: p.name)
 def test_a_package_lists_its_modules(package):
     there = {p.stem for p in package.glob("*.py")} - {"__init__"}
+    there |= {p.parent.name for p in package.glob("*/__init__.py")}
     assert set(listed(package / "__init__.py")) == there
 
 

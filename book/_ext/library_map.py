@@ -15,7 +15,9 @@ LIBRARY = Path(__file__).resolve().parents[2] / "lib" / "insitu"
 
 
 def listed(path: Path) -> dict[str, str]:
-    """Return what the lines "- `name`: what it is for" of a module's docstring say."""
+    """Return what the lines "- `name`: what it is for" of a module's docstring say, if any."""
+    if not path.is_file():
+        return {}
     text = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
     items = re.findall(r"^- `([\w.]+)`: (.+(?:\n +\S.*)*)", text, re.MULTILINE)
     return {name: re.sub(r"\s+", " ", words) for name, words in items}
@@ -32,7 +34,11 @@ class LibraryMap(SphinxDirective):
             lines += [f"**`{name}`**: {words}", ""]
             if package.is_file():
                 self.env.note_dependency(str(package))
-                rows = [f"| `{name}.{m}` | {what} |" for m, what in listed(package).items()]
+                rows = []
+                for module, what in listed(package).items():
+                    rows.append(f"| `{name}.{module}` | {what} |")
+                    inner = listed(package.parent / module / "__init__.py")
+                    rows += [f"| `{name}.{module}.{m}` | {w} |" for m, w in inner.items()]
                 lines += ["| module | what it is for |", "|---|---|", *rows, ""] if rows else []
         box = nodes.container()
         self.state.nested_parse(StringList(lines, source=""), 0, box)

@@ -6,6 +6,8 @@
 - `facets`: which columns are of the surface, and on what facet
 - `states`: absent or present, from counts, by a hidden Markov model of every column
 - `events`: the table of what happened, where, when, and how sure that is
+- `occupancy`: how many atoms are in every column of an image of ceria, with intervals
+- `hops`: atoms that come and go: numbers over time, and rates with intervals
 - `charts`: averages and sums that alarm when a series leaves its level, frame by frame
 - `run_lengths`: how long a chart waits, for a false alarm and for a true one
 - `nulls`: limits and probabilities where frames are not independent, as behind a denoiser

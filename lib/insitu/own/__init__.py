@@ -4,6 +4,7 @@
 - `denoising`: `denoise`, a movie by a network that learns from it alone, or by one that ships
 - `judging`: `judge`, a denoised movie by its raw counts
 - `measuring`: `measure`, the columns of a movie, by name, and what happened when
+- `occupying`: `count_atoms`, how many atoms are in each column of an image of ceria
 - `reconstructing`: `reconstruct`, the volume at every tilt of a series
 - `together`: `everything`, all of that with one movie, and one report
 - `advice`: which methods apply to a movie, and why
@@ -23,7 +24,17 @@ from insitu.own.denoising import denoise
 from insitu.own.judging import judge
 from insitu.own.looking import look
 from insitu.own.measuring import measure
+from insitu.own.occupying import count_atoms
 from insitu.own.reconstructing import reconstruct
 from insitu.own.together import everything, set_aside
 
-__all__ = ["denoise", "everything", "judge", "look", "measure", "reconstruct", "set_aside"]
+__all__ = [
+    "count_atoms",
+    "denoise",
+    "everything",
+    "judge",
+    "look",
+    "measure",
+    "reconstruct",
+    "set_aside",
+]

@@ -2,6 +2,7 @@
 
 - `lattice`: sites of platinum and ceria, and their columns
 - `specimens`: a particle on its support, atom by atom (`Recipe`, `build`)
+- `ceria`: slabs of ceria with vacancies, steps and wedges, every column known (`build_slab`)
 - `structures`: your own, from an .xyz or .cif file (`read_structure`)
 - `waves`: the electron wave behind a specimen, by multislice (`exit_wave`)
 - `potentials`: the potential that it passes, exact at every position of an atom

@@ -1,0 +1,264 @@
+"""What the network's counts are worth, held against a truth, and calibrated on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.spatial import cKDTree
+from torch import Tensor
+from torch.nn import functional
+
+from insitu.counting.poisson import Poisson
+from insitu.measure.occupancy.counter import OccupancyCounter, resampled
+from insitu.measure.occupancy.intervals import Calibration, bins_of, moments_of
+from insitu.measure.occupancy.network import MOST, PIXEL, log_occupancy
+from insitu.measure.occupancy.slabs import (
+    DEFOCUS,
+    TILT,
+    Specimen,
+    Views,
+    draw_optics,
+    painted,
+    views_of,
+)
+from insitu.simulate.ceria import Columns
+from insitu.simulate.imaging import Optics
+
+Array = NDArray[np.float64]
+MATCH = 0.5  # farthest that a column is found from where it is [A]
+FIELD = 25.6  # of an image that is judged [A]
+
+
+class Judged(NamedTuple):
+    """Columns that were found and exist (n), and images (m) that they are of."""
+
+    atoms: Tensor  # (n, 12) logits
+    found_cation: NDArray[np.bool_]  # as found
+    cation: NDArray[np.bool_]  # the truth
+    present: NDArray[np.int64]  # atoms, the truth
+    possible: NDArray[np.int64]
+    image: NDArray[np.int64]  # number of the image of each column
+    dose: Array  # (m,) [e-/A^2]
+    told: Array  # (m, 3) conditions as the network sees them; NaN where no crystal was found
+    true: Array  # (m, 3) as they are [A], [degrees], [atoms]
+    inside: Array  # (m,) logits; -100 where no crystal was found
+    fits: Array  # (m,) logits
+    columns: NDArray[np.int64]  # (m, 3) of columns that exist, were found and exist, were found
+    pixels: Array  # (temperatures,) mean negative log-likelihood of classes for `HEATS`
+    confusion: NDArray[np.int64]  # (3, 3) of true and of found classes of pixels
+
+    @property
+    def in_range(self) -> NDArray[np.bool_]:
+        """Which images are of the range that was taught, (m,)."""
+        defocus, tilt = self.true[:, 0], self.true[:, 1]
+        low, high = DEFOCUS
+        return (defocus >= low) & (defocus <= high) & (tilt <= TILT)
+
+    def trusted(self, calibration: Calibration) -> NDArray[np.bool_]:
+        """Images (m,) on which a counter with this calibration does not abstain."""
+        return (self.fits >= calibration.fits) & (self.inside >= calibration.inside)
+
+    def f1(self, images: NDArray[np.bool_] | None = None) -> float:
+        """Twice the columns found and there, over all found and all there; of some images."""
+        chosen = slice(None) if images is None else images
+        there, both, found = self.columns[chosen].sum(0)
+        return float(2 * both / max(there + found, 1))
+
+
+HEATS = np.geomspace(0.5, 2.0, 9)
+
+
+def judge(
+    counter: OccupancyCounter,
+    specimens: Iterable[Specimen],
+    *,
+    images: int = 2,
+    doses: tuple[float, float] = (20.0, 10_000.0),
+    beyond: float = 0.0,
+    seed: int = 0,
+) -> Judged:
+    """Let the networks count in images of slabs, of any allowed pixel size.
+
+    Parameters
+    ----------
+    counter : OccupancyCounter
+        Its calibration decides alone which sites are taken for empty.
+    specimens : iterable of Specimen
+        Slabs that it never saw.
+    images : int
+        Of each slab.
+    doses : (float, float)
+        Range, evenly in its logarithm [e-/A^2].
+    beyond : float
+        Share of images up to 5 nm out of the range of defocus; slabs that are tilted by more than
+        4 degrees are left out if it is 0.
+    seed : int
+        Of optics, doses and counts.
+    """
+    rows: list[tuple[Any, ...]] = []
+    seen: list[tuple[Any, ...]] = []
+    for specimen in specimens:
+        if specimen.tilt > TILT and not beyond:
+            continue
+        rng = np.random.default_rng([seed, specimen.recipe.seed])
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        for _ in range(images):
+            pixel_size = float(rng.uniform(0.05, 0.25))
+            optics, views = _view(specimen, pixel_size, beyond, rng)
+            dose = float(np.exp(rng.uniform(*np.log(doses))))
+            counts = Poisson().sample(views.clean[0] * dose * pixel_size**2, generator)
+            defocus = float(torch.as_tensor(optics.defocus)[0])
+            true = np.array([defocus, specimen.tilt, specimen.thickness])
+            row, image = _held(
+                counter, counts, dose, pixel_size, specimen.columns, views, len(seen)
+            )
+            rows.append(row)
+            seen.append((dose, true, *image))
+    atoms, *truths = zip(*rows, strict=True)
+    found, cation, present, possible, image_of = (np.concatenate(part) for part in truths)
+    dose_of, true_of, told_of, inside_of, fits_of, counts_of, heats, confusion = (
+        np.array(part) for part in zip(*seen, strict=True)
+    )
+    return Judged(
+        torch.cat(atoms),
+        found,
+        cation,
+        present,
+        possible,
+        image_of,
+        dose_of,
+        told_of,
+        true_of,
+        inside_of,
+        fits_of,
+        counts_of,
+        heats.mean(0),
+        confusion.sum(0),
+    )
+
+
+def _view(
+    specimen: Specimen, pixel_size: float, beyond: float, rng: np.random.Generator
+) -> tuple[Optics, Views]:
+    """One image of a slab, with random optics, turned and moved at random."""
+    optics = draw_optics(rng, 1, beyond=beyond)
+    shift = rng.uniform(-0.5, 0.5, (1, 2)) * np.array(specimen.wave.extent) * [0.4, 1]
+    views = views_of(
+        specimen,
+        optics,
+        rotation=rng.uniform(0, 360, 1),
+        shift=shift,
+        size=round(FIELD / pixel_size),
+        pixel_size=pixel_size,
+    )
+    return optics, views
+
+
+def _held(
+    counter: OccupancyCounter,
+    counts: Tensor,
+    dose: float,
+    pixel_size: float,
+    columns: Columns,
+    views: Views,
+    number: int,
+) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Columns that were found, held against those of the truth; and what is said of the image."""
+    canonical, steps = resampled(counts.numpy(), pixel_size)
+    classes = counter.classes(torch.from_numpy(canonical))
+    seen = counter.sites(canonical, classes, dose)
+    truth = (views.places[0] + 0.5) * pixel_size / steps - 0.5
+    scaled = Views(views.clean, views.column, [truth])
+    painted_classes = torch.from_numpy(painted(columns, scaled, 0, canonical.shape)[0]).long()
+    heats = [
+        float(functional.cross_entropy(classes[None] / heat, painted_classes[None]))
+        for heat in HEATS
+    ]
+    pairs = (3 * painted_classes + classes.argmax(0)).flatten()
+    confusion = torch.bincount(pairs, minlength=9).view(3, 3).numpy()
+    there = columns.atoms[views.column[0]] > 0
+    limits = np.array(canonical.shape) - 1 - 0.5 / PIXEL
+
+    def within(some: Array) -> NDArray[np.bool_]:  # columns at the very edge are not counted
+        return np.asarray(((some >= 0.5 / PIXEL) & (some <= limits)).all(1))
+
+    if seen is None:
+        nothing = np.zeros(0, int)
+        row = (torch.zeros(0, MOST), nothing > 0, nothing > 0, nothing, nothing, nothing)
+        counted = [int(within(truth[there]).sum()), 0, 0]
+        return row, (np.full(3, np.nan), -100.0, -100.0, counted, heats, confusion)
+    kept = counter.calibration.probability(seen.atoms, seen.crystal.cation)[:, 0] < 0.5
+    places = seen.crystal.places[kept] / PIXEL
+    distance, nearest = cKDTree(truth[there]).query(places, distance_upper_bound=MATCH / PIXEL)
+    first = np.zeros(len(places), bool)
+    first[np.unique(nearest, return_index=True)[1]] = True
+    both = np.isfinite(distance) & first
+    counted = [int(within(some).sum()) for some in (truth[there], places[both], places)]
+    of = views.column[0][there][nearest[both]]
+    row = (
+        seen.atoms[torch.from_numpy(kept)][torch.from_numpy(both)],
+        seen.crystal.cation[kept][both],
+        columns.cation[of],
+        columns.atoms[of],
+        columns.possible[of],
+        np.full(int(both.sum()), number),
+    )
+    return row, (seen.conditions, seen.inside, seen.fits, counted, heats, confusion)
+
+
+def calibrate(judged: Judged, *, coverage: float = 0.9, least: int = 100) -> Calibration:
+    """Temperatures, conformal quantiles and the threshold of abstention from validation slabs.
+
+    In a bin with m columns the interval is mean +- q deviations, with q the k-th smallest of the
+    errors in deviations and k = ceil((m + 1) coverage): Mondrian conformal prediction [1]_. Bins
+    of fewer than `least` columns take the quantile of their species. Of the images of the range
+    2 % are refused by each of both thresholds; their columns calibrate nothing.
+
+    .. [1] V. Vovk, A. Gammerman, G. Shafer, Algorithmic Learning in a Random World (2005), ch. 4.
+    """
+    ranged = judged.in_range
+    limits = [float(np.quantile(v[ranged], 0.02)) for v in (judged.inside, judged.fits)]
+    found = Calibration(float(HEATS[judged.pixels.argmin()]), inside=limits[0], fits=limits[1])
+    kept = (ranged & judged.trusted(found))[judged.image]
+    heats = []
+    for cation in (False, True):
+        some = torch.from_numpy(kept & (judged.found_cation == cation))
+        logits, truth = judged.atoms[some], torch.from_numpy(judged.present)[some]
+        heats.append(_temperature(lambda t, a=logits, n=truth: _atoms_loss(a / t, n)))
+    found = replace(found, atoms=(heats[0], heats[1]))
+    mean, deviation, bins = estimates(judged, found)
+    score = np.abs(judged.present - mean) / deviation
+    species_of = np.array([name.split()[0] for name in bins])
+    quantiles = {}
+    for name in np.unique(np.concatenate([bins[kept], species_of[kept]])):
+        own = np.sort(score[kept & ((bins == name) | (species_of == name))])
+        if len(own) >= least or " " not in name:
+            rank = min(len(own), int(np.ceil((len(own) + 1) * coverage)))
+            quantiles[str(name)] = float(own[rank - 1])
+    return replace(found, quantiles=quantiles)
+
+
+def _atoms_loss(logits: Tensor, truth: Tensor) -> float:
+    return -float(log_occupancy(logits).gather(1, truth[:, None]).mean())
+
+
+def _temperature(loss: Any) -> float:
+    found = minimize_scalar(lambda u: loss(float(np.exp(u))), bounds=(-1.5, 1.5), method="bounded")
+    return float(np.exp(found.x))
+
+
+def estimates(judged: Judged, calibration: Calibration) -> tuple[Array, Array, NDArray[np.str_]]:
+    """Of every column: mean and standard deviation of its atoms, and its bin."""
+    probability = calibration.probability(judged.atoms, judged.found_cation)
+    mean, deviation = moments_of(probability)
+    bins = np.empty(len(mean), dtype="U32")
+    for number, (dose, told) in enumerate(zip(judged.dose, judged.told, strict=True)):
+        own = judged.image == number
+        bins[own] = bins_of(mean[own], judged.found_cation[own], dose, told)
+    return mean, deviation, bins
