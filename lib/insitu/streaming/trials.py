@@ -16,7 +16,7 @@ from insitu.streaming.recording import source_of
 from insitu.streaming.store import FRAMES, SIDE
 from insitu.streaming.tasks import threads
 
-SMALL = 96  # side of the part that is denoised, and twice as much [px]
+SMALL, LESS_SMALL = 96, 144  # sides of the parts that are denoised [px]
 
 
 def trial(
@@ -90,7 +90,7 @@ def trial(
     if denoiser:
         run(2, SMALL // 2, FRAMES, denoiser)  # so is the network loaded
         runs += [run(1, SMALL, n * FRAMES, denoiser) for n in ((1, 2) if far else (1,))]
-        runs += [run(1, 2 * SMALL, FRAMES, denoiser)]
+        runs += [run(1, LESS_SMALL, FRAMES, denoiser)]
     return runs
 
 
