@@ -12,6 +12,7 @@ from skimage.feature import match_template
 AROUND = 7  # pixels across, with whose median a pixel is compared
 EXPECTED = 15.0  # electrons, in place of which none are no chance
 MOST = 0.05  # of the pixels that may be broken; more are no accident
+SAMPLE = 1_000_000  # values by which the width of their distribution is told
 OFTEN = 0.25  # of the frames, in which a pixel that is hot is more than hit
 FEWEST = 8  # frames by which pixels and drift are judged
 GROUPS = 32  # sums of frames that are registered, at most
@@ -75,7 +76,9 @@ def broken_pixels(frames: NDArray[Any]) -> Broken:
     odd = ~np.isfinite(frames) if frames.dtype.kind == "f" else np.zeros(frames.shape, bool)
     good = np.where(odd, 0, frames)
     middle, low = float(good.mean(dtype=np.float64)), max(0.0, float(good.min()))
-    spread = max(middle - low, float(good.std(dtype=np.float64)) ** 2 / 20)
+    few = good.ravel()[:: max(1, good.size // SAMPLE)]
+    width = 1.4826 * float(np.median(np.abs(few - np.median(few))))
+    spread = max(middle - low, width**2 / 20)
     far = good > middle + 20 * (spread + 5 * np.sqrt(spread) + 5)
     spikes = odd | (far & (far.mean(0) < OFTEN) if len(frames) >= FEWEST else far)
     hot = dead = np.zeros(frames.shape[1:], bool)
