@@ -10,7 +10,7 @@ from scipy import ndimage
 from skimage.feature import match_template
 
 AROUND = 7  # pixels across, with whose median a pixel is compared
-EXPECTED = 15.0  # electrons, in place of which none are no chance
+EXPECTED = 30.0  # electrons, in place of which none are no chance, were they half as many
 MOST = 0.05  # of the pixels that may be broken; more are no accident
 SAMPLE = 1_000_000  # values by which the width of their distribution is told
 OFTEN = 0.25  # of the frames, in which a pixel that is hot is more than hit
@@ -64,7 +64,7 @@ def broken_pixels(frames: NDArray[Any]) -> Broken:
 
     A *hot* one has on average thrice what its 7 x 7 neighbours have in the median, and is farther
     off than chance and structure do: 12 standard deviations of either. A *dead* one
-    never changes, where its neighbours count 15 electrons or more, or is in a row
+    never changes, where its neighbours count 30 electrons or more, or is in a row
     or column that never does. A *spike* is beyond 20 times
     what the mean gives, with 5 of its standard deviations: what denoisers refuse.
 
