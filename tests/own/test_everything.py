@@ -8,6 +8,7 @@ import pytest
 import tifffile
 
 from insitu import InputError, open_movie, own
+from insitu.book import cli
 from insitu.denoise import unsupervised
 from insitu.own import denoising
 from insitu.simulate.movie_files import shipped_movie
@@ -177,6 +178,18 @@ def test_colours_are_a_sentence(tmp_path):
     with pytest.raises(InputError, match="colour"):
         own.everything(path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["look", "everything"])
+def test_the_commands_do_it(tmp_path, capsys, command):
+    np.save(tmp_path / "mine.npy", COUNTS[:1])
+    out = tmp_path / "out"
+    words = [command, str(tmp_path / "mine.npy"), "--pixel-size", "0.4", "--output", str(out)]
+    with pytest.raises(SystemExit) as caught:
+        cli.main(words)
+    assert caught.value.code == 0
+    assert f"{out / 'report.html'} shows them" in capsys.readouterr().out
+    assert "a single frame cannot tell its noise" in (out / "report.html").read_text()
 
 
 @pytest.fixture

@@ -100,13 +100,13 @@ def test_counts_are_counts_at_every_dose(rate):
 
 
 def test_broken_pixels_are_found_and_filled_with_counts():
-    movie = RNG.poisson(MEAN)
+    movie = RNG.poisson(3 * MEAN)
     bad = movie.astype(float)
     bad[:, 20] = bad[:, 21] = 0
     bad[:, :, 40] = 0
     bad[:, 50, 50] = 90
     bad[:, 7, 9] = 0
-    bad[5, 30, 30], bad[6, 33, 33] = 300, np.nan
+    bad[5, 30, 30], bad[6, 33, 33] = 400, np.nan
     found = mending.broken_pixels(bad)
     assert found.in_words() == (
         "1 hot pixel, dead rows 20, 21, dead column 40, 1 dead pixel, "
@@ -116,18 +116,28 @@ def test_broken_pixels_are_found_and_filled_with_counts():
     good = ~(found.hot | found.dead | found.spikes.any(0))
     np.testing.assert_array_equal(filled[:, good], movie[:, good])
     assert filled.max() <= movie.max()
-    np.testing.assert_array_equal(filled[:, 20], np.roll(filled[:, 19], 10, axis=0))
+    beside = np.arange(64) != 40
+    moved = np.roll(filled[:, 19], 10, axis=0)
+    np.testing.assert_array_equal(filled[:, 20, beside], moved[:, beside])
     assert all(finding.good for finding in values.whiteness(filled))
 
 
 @pytest.mark.parametrize("gain", [0.001, 1, 300])
 def test_dead_rows_are_found_whatever_the_gain(gain):
-    bad = COUNTS * gain
+    bad = RNG.poisson(3 * MEAN) * gain
     bad[:, 20] = 0
-    bad[:, 40, 11] = 0
+    bad[:, 7, 9] = 0
     assert mending.broken_pixels(bad).in_words() == "dead row 20, 1 dead pixel"
     dark = RNG.poisson(MEAN * 0.1) * gain  # of which many pixels never count
     assert mending.broken_pixels(dark).in_words() == ""
+
+
+def test_in_few_frames_what_was_hit_is_filled():
+    image = COUNTS[:1].copy()
+    image[0, 30, 30] = 3000
+    found = mending.broken_pixels(image)
+    assert found.in_words() == "1 single value far beyond all others"
+    assert mending.mended(image, found).max() <= COUNTS.max()
 
 
 @pytest.mark.parametrize("rate", [0.02, 0.5, 20])
@@ -223,6 +233,16 @@ def test_blank_frames_are_named_and_stay(tmp_path):
     said = next(f for f in looked.findings if "blank" in f.question)
     assert said.answer.startswith("Frame 4 (the first is 0) is blank")
     assert said.answer in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_what_was_subtracted_from_has_no_blank_frames_but_those_without_noise(tmp_path):
+    below = COUNTS - COUNTS.mean()
+    assert look(tmp_path, below).frames == 20
+    below[7] = -0.01
+    looked = look(tmp_path, below - COUNTS.mean(0))
+    assert looked.frames == 20
+    below[7] = 0
+    assert look(tmp_path, below).frames == 19
 
 
 def test_of_a_large_movie_the_middle_is_looked_at(tmp_path, monkeypatch):

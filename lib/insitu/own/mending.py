@@ -10,8 +10,10 @@ from scipy import ndimage
 from skimage.feature import match_template
 
 AROUND = 7  # pixels across, with whose median a pixel is compared
-EXPECTED = 12.0  # electrons, in place of which none are no chance
+EXPECTED = 30.0  # electrons, in place of which none are no chance, were they half as many
 MOST = 0.05  # of the pixels that may be broken; more are no accident
+SAMPLE = 1_000_000  # values by which the width of their distribution is told
+OFTEN = 0.25  # of the frames, in which a pixel that is hot is more than hit
 FEWEST = 8  # frames by which pixels and drift are judged
 GROUPS = 32  # sums of frames that are registered, at most
 SMOOTH = 1.5  # standard deviation of what is registered [px]
@@ -62,7 +64,7 @@ def broken_pixels(frames: NDArray[Any]) -> Broken:
 
     A *hot* one has on average thrice what its 7 x 7 neighbours have in the median, and is farther
     off than chance and structure do: 12 standard deviations of either. A *dead* one
-    never changes, where its neighbours count 12 electrons or more, or is in a row
+    never changes, where its neighbours count 30 electrons or more, or is in a row
     or column that never does. A *spike* is beyond 20 times
     what the mean gives, with 5 of its standard deviations: what denoisers refuse.
 
@@ -71,34 +73,41 @@ def broken_pixels(frames: NDArray[Any]) -> Broken:
     frames : (t, y, x) array
         Without blank frames. Of fewer than 8 only spikes are told.
     """
-    nowhere = np.zeros(frames.shape[1:], bool)
     odd = ~np.isfinite(frames) if frames.dtype.kind == "f" else np.zeros(frames.shape, bool)
-    good = np.where(odd, 0, frames) if odd.any() else frames
-    hot = dead = nowhere
+    good = np.where(odd, 0, frames)
+    middle, low = float(good.mean(dtype=np.float64)), max(0.0, float(good.min()))
+    few = good.ravel()[:: max(1, good.size // SAMPLE)]
+    width = 1.4826 * float(np.median(np.abs(few - np.median(few))))
+    spread = max(middle - low, width**2 / 20)
+    far = good > middle + 20 * (spread + 5 * np.sqrt(spread) + 5)
+    spikes = odd | (far & (far.mean(0) < OFTEN) if len(frames) >= FEWEST else far)
+    hot = dead = np.zeros(frames.shape[1:], bool)
     if len(frames) >= FEWEST:
-        # without the largest value of each, so that what was hit once is not hot
-        mean = (good.sum(0, dtype=np.float64) - good.max(0)) / (len(good) - 1)
+        good[spikes] = low
+        mean = good.mean(0, dtype=np.float64)
         around = ndimage.median_filter(mean, AROUND, mode="reflect")
         off = mean - around
         chance = 1.4826 * float(np.median(np.abs(off - np.median(off))))
         chance = max(chance, float(np.sqrt(np.square(good[-1] - mean).mean() / len(good))))
-        low = max(0.0, float(good.min()))
         hot = off > np.maximum(12 * chance, 2 * around)
-        still = (good == good[:1]).all(0)
-        # in electrons, whatever the gain: their variance is their mean
-        gain = float(np.square(np.diff(good, axis=0)).mean(dtype=np.float64)) / 2
-        gain /= max(float(mean.mean()) - low, 1e-9)
-        expected = (around - low) * len(frames) / max(gain, 1e-9)
-        dead = still & (expected > EXPECTED) & ~hot
-        for axis in (0, 1):
-            line = still.all(axis, keepdims=True) & (expected.sum(axis, keepdims=True) > EXPECTED)
-            dead = dead | line
-    usual = good[:, ~(hot | dead)]
-    middle = float(usual.mean(dtype=np.float64))
-    least = float(usual.min())
-    spread = max(middle - min(least, 0.0), float(usual.std(dtype=np.float64)) ** 2 / 20)
-    spikes = odd | (good > middle + 20 * (spread + 5 * np.sqrt(spread) + 5)) & ~(hot | dead)
-    return Broken(hot, dead, spikes)
+        dead = _dead(good, around - low) & ~hot
+    return Broken(hot, dead, spikes & ~(hot | dead))
+
+
+def _dead(frames: NDArray[Any], around: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Pixels that never change, where electrons are expected, and rows and columns of them."""
+    still: NDArray[np.bool_] = (frames == frames[:1]).all(0)
+    if not still.any():
+        return still
+    # in electrons, whatever the gain is: their variance is their mean
+    variance = float(np.square(np.diff(frames.astype(np.float32), axis=0)).mean()) / 2
+    gain = variance / max(float(around.mean()), 1e-9)
+    expected = around * len(frames) / max(gain, 1e-9)
+    dead = still & (expected > EXPECTED)
+    for axis in (0, 1):
+        line = still.all(axis, keepdims=True) & (expected.sum(axis, keepdims=True) > EXPECTED)
+        dead = dead | line
+    return dead
 
 
 def mended(frames: NDArray[Any], broken: Broken) -> NDArray[Any]:

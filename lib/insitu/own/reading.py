@@ -37,7 +37,7 @@ def seen(movie: Movie, part: NDArray[Any], frames: str = "") -> Seen:
         If no frame is left.
     """
     text = [f"{movie.path.name}: {note}." for note in movie.notes]
-    blank = noise.blank_frames(part) if np.isfinite(part).all() else np.zeros(0, int)
+    blank = _blank(part)
     kept = np.ones(len(part), bool)
     if not len(blank):
         return Seen(kept, text)
@@ -52,6 +52,16 @@ def seen(movie: Movie, part: NDArray[Any], frames: str = "") -> Seen:
         "left out."
     )
     return Seen(kept, text)
+
+
+def _blank(part: NDArray[Any]) -> NDArray[np.intp]:
+    """Blank frames: of what was subtracted from, whose sums tell nothing, those without noise."""
+    if not np.isfinite(part).all():
+        return np.zeros(0, np.intp)
+    if part.min() >= 0:
+        return noise.blank_frames(part)
+    scatter = part.std((1, 2), dtype=np.float64)
+    return np.flatnonzero(scatter < 0.1 * np.median(scatter))
 
 
 def spread(frames: NDArray[Any], kept: NDArray[np.bool_]) -> NDArray[Any]:
