@@ -62,7 +62,9 @@ def test_what_is_saved_is_loaded(restorer, counts, tmp_path):
     again = load_denoiser(path)
     assert isinstance(again, MovieRestorer)
     kept = MovieRestorer(result.network, (0.05, 0.26), (2.0, 200.0))
-    assert np.allclose(again(counts, 0.24), kept(counts, 0.24), rtol=0.02, atol=5e-3)
+    # weights are kept in 16 bits, and where the processor can it computes with as many
+    first, second = again(counts, 0.24), kept(counts, 0.24)
+    assert np.sqrt(np.mean((first - second) ** 2)) < 0.02 * np.sqrt(np.mean(second**2))
 
 
 def test_scenes_without_end_are_the_same_each_time_and_change():

@@ -9,6 +9,8 @@
 - `sliders`: a table of answers with a slider for each thing that they depend on
 - `freshness`: whether a page's outputs are those of its code and data
 - `runs`: chapters run with values from files and the command line, and pages refreshed
+- `prose`: numbers in the text of a page, written anew by each run
+- `student`: the book without the solutions of its exercises
 - `doctor`: what this machine has, and what will run on it
 - `cli`: the `insitu` command
 """
