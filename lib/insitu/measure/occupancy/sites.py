@@ -56,6 +56,7 @@ class Crystal(NamedTuple):
     vectors: Array  # (2, 2) rows: the cell's sides, y and x [A]
     places: Array  # (n, 2) all sites of the image, y and x [A]
     cation: NDArray[np.bool_]  # (n,)
+    agreement: float  # share of the columns that were seen which lie on sites of their species
 
 
 def crystals_in(classes: Tensor) -> list[Crystal]:
@@ -83,7 +84,9 @@ def crystals_in(classes: Tensor) -> list[Crystal]:
                 sites, kind = sites_in(zone, origin, vectors, maps.shape[1:])
             strain = np.linalg.norm(vectors, axis=1) / zone.sides - 1
             if len(sites) and np.abs(strain).max() < STRAIN:
-                crystals.append(Crystal(name, vectors, sites, kind))
+                distance, nearest = cKDTree(sites).query(found * PIXEL)
+                agreement = float(((distance < 0.5 * NEAR) & (kind[nearest] == cation)).mean())
+                crystals.append(Crystal(name, vectors, sites, kind, agreement))
     return crystals
 
 
