@@ -17,9 +17,10 @@ halves  checkpoints/movie_halves.safetensors, learned from halves of its electro
 udvd   checkpoints/movie_udvd.safetensors, likewise; minutes on a GPU, days without
 restorer  checkpoints/restorer.safetensors, for movies of any such specimen; three hours on two
        cores with units for bfloat16, goes on where it was stopped
-occupancy  checkpoints/occupancy.safetensors, which counts atoms in columns of ceria, and its
-       calibration; waves and images are made beside it, a quarter of an hour; six hours on a core
-       with units for bfloat16, goes on where it was stopped
+occupancy  checkpoints/occupancy.safetensors, which finds columns of ceria, and
+       occupancy_sites.safetensors, which counts their atoms, with its calibration; waves and
+       images are made beside them, half an hour; three hours on a core with units for bfloat16,
+       goes on where it was stopped
 rod    checkpoints/rod.safetensors, three fits of chapter 10's tilt series; ten minutes on one core
 bars   error_bars.json, factors of chapter 10's error bars, from three fits of each of two other
        particles; twenty minutes on one core, goes on where it was stopped
@@ -268,7 +269,7 @@ def restorer(folder: Path, scenes: int = 64) -> Path:
 
 
 def occupancy(folder: Path) -> Path:
-    """Write checkpoints/occupancy.safetensors; waves, images and the state lie beside it."""
+    """Write both networks of the occupancy; waves, images and states lie beside them."""
     return learn_occupancy.write(folder, **_origin("occupancy"))
 
 

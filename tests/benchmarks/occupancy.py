@@ -25,6 +25,7 @@ from scipy.spatial import cKDTree
 from insitu.learning.training import device_named
 from insitu.measure import hops
 from insitu.measure.occupancy.counter import load_counter
+from insitu.measure.occupancy.intervals import DIMENSIONS
 from insitu.measure.occupancy.judging import estimates, judge
 from insitu.measure.occupancy.network import PIXEL
 from insitu.measure.occupancy.oracle import (
@@ -150,11 +151,8 @@ def coverage(counter, slabs):
     inside = (judged.present >= np.maximum(mean - width, 0)) & (judged.present <= mean + width)
     inside, width, bins = inside[kept], width[kept], bins[kept]
     print(f"over all {inside.mean():.3f} of {len(inside)}, mean width {2 * width.mean():.2f} atoms")
-    parts = np.array([b.split() for b in bins])
-    for k, name in enumerate(("species", "dose", "thickness", "defocus", "share")):
-        shares = {
-            str(v): round(float(inside[parts[:, k] == v].mean()), 3) for v in np.unique(parts[:, k])
-        }
+    for name, column in zip(DIMENSIONS, bins.T, strict=True):
+        shares = {int(v): round(float(inside[column == v].mean()), 3) for v in np.unique(column)}
         print(f"by {name}: {shares}")
     lack = (judged.possible - judged.present)[kept]
     for low, high in ((0, 0), (1, 2), (3, 12)):
@@ -250,7 +248,7 @@ def exchange(counter, frames=80, dose=120.0):
         told.append(counter.calibration.probability(sites.atoms, sites.crystal.cation)[nearest])
     posterior = np.stack(told, 1)
     prior = np.broadcast_to(posterior.mean((0, 1)), (len(chosen), posterior.shape[2]))
-    said = hops.likelihood(posterior, prior)
+    said = hops.likelihood(posterior, prior, trust=0.5)
     found = hops.rates(said)
     many = np.arange(posterior.shape[2])
     alone, together = (

@@ -12,7 +12,13 @@ from insitu.learning.training import Settings
 from insitu.measure.occupancy import learning, learning_sites, slabs
 from insitu.measure.occupancy.counter import load_counter, resampled
 from insitu.measure.occupancy.frames import WINDOW, windows_at
-from insitu.measure.occupancy.intervals import LEAST, bins_of, moments_of
+from insitu.measure.occupancy.intervals import (
+    LEAST,
+    Calibration,
+    bins_of,
+    factors_of,
+    moments_of,
+)
 from insitu.measure.occupancy.judging import HEATS, Judged, calibrate, estimates, judge
 from insitu.measure.occupancy.network import UNITS, AtomCounter, expected_atoms, log_occupancy
 from insitu.measure.occupancy.oracle import Responses, priors_of, responses, targets, told_all
@@ -242,6 +248,7 @@ def made_up(columns=6000, images=40, seed=0, spread=0.7):
         told,
         np.full(images, 3.0),
         np.full(images, 3.0),
+        np.ones(images),
         np.ones((images, 3), int),
         np.abs(np.log(HEATS)),
         np.eye(3, dtype=int),
@@ -249,30 +256,40 @@ def made_up(columns=6000, images=40, seed=0, spread=0.7):
 
 
 def test_intervals_cover_in_every_bin():
-    calibration = calibrate(made_up())
-    fresh = made_up(seed=1)
-    mean, deviation, bins = estimates(fresh, calibration)
-    width = deviation * np.array([calibration.quantiles[b] for b in bins])
-    covered = np.abs(fresh.present - mean) <= width
-    assert len(set(bins)) == 8
-    for name in set(bins):
-        assert 0.84 <= covered[bins == name].mean() <= 0.96
-    assert all(0.8 < heat < 1.25 for heat in calibration.atoms)
-
-
-def test_quantiles_are_those_of_crepes():
-    crepes = pytest.importorskip("crepes")
     judged = made_up()
-    calibration = calibrate(judged)
-    mean, deviation, bins = estimates(judged, calibration)
-    theirs = crepes.ConformalRegressor()
-    theirs.fit(judged.present - mean, sigmas=deviation, bins=bins)
-    names = np.unique(bins)
-    limits = theirs.predict_int(
-        np.zeros(len(names)), sigmas=np.ones(len(names)), bins=names, confidence=0.9
+    wrong = judged.dose < 100  # what is said at the low dose is too sure of itself
+    hot = judged._replace(
+        atoms=judged.atoms
+        * torch.from_numpy(np.where(wrong, 2.0, 1.0))[judged.image][:, None].float()
     )
-    for name, (_, high) in zip(names, limits, strict=True):
-        assert abs(high - calibration.quantiles[str(name)]) < 0.02
+    calibration = calibrate(hot)
+    fresh = made_up(seed=1)
+    fresh = fresh._replace(
+        atoms=fresh.atoms
+        * torch.from_numpy(np.where(wrong, 2.0, 1.0))[fresh.image][:, None].float()
+    )
+    mean, deviation, bins = estimates(fresh, calibration)
+    covered = np.abs(fresh.present - mean) <= deviation * calibration.widths(bins)
+    for column in bins.T:
+        for number in np.unique(column):
+            assert 0.87 <= covered[column == number].mean() <= 0.93
+    factors = calibration.factors
+    assert factors["dose 0"] > 1.2 * factors["dose 1"]
+
+
+def test_widths_in_bins_of_one_dimension_are_those_of_crepes():
+    crepes = pytest.importorskip("crepes")
+    rng = np.random.default_rng(0)
+    bins = np.zeros((4000, 5), int)
+    bins[:, 1] = rng.integers(0, 3, 4000)
+    residual = rng.standard_normal(4000) * (1 + bins[:, 1])
+    deviation = rng.uniform(0.5, 2.0, 4000)
+    factors = factors_of(np.abs(residual), bins)
+    theirs = crepes.ConformalRegressor()
+    theirs.fit(residual * deviation, sigmas=deviation, bins=bins[:, 1])
+    limits = theirs.predict_int(np.zeros(3), sigmas=np.ones(3), bins=np.arange(3), confidence=0.9)
+    width = Calibration(factors=factors).widths(np.eye(5, dtype=int)[1] * np.arange(3)[:, None])
+    assert np.abs(width - limits[:, 1]).max() < 0.02
 
 
 def test_a_hot_network_is_cooled():
@@ -329,7 +346,9 @@ def test_bins_and_moments():
     mean, deviation = moments_of(probability)
     assert mean[0] == 5
     assert abs(deviation[0] - np.hypot(1, LEAST)) < 1e-12
-    assert bins_of(mean, np.array([True]), 50.0, np.array([0.0, 0.0, 5.0])) == ["cation 0 0 2 1"]
+    assert bins_of(mean, np.array([True]), 50.0, np.array([0.0, 0.0, 5.0])).tolist() == [
+        [1, 0, 0, 2, 1]
+    ]
 
 
 @pytest.mark.parametrize(

@@ -253,12 +253,13 @@ class OccupancyCounter:
                 "no ceria was found: there is no crystal in this image that the networks were "
                 "taught"
             )
-        if seen.fits < self.calibration.fits:
+        worst = self.calibration
+        if seen.fits < worst.fits or seen.crystal.agreement < worst.agreement:
             return (
                 "no lattice of ceria along [110] or [100] fits the image: check pixel size and "
                 "crystal"
             )
-        if seen.inside < self.calibration.inside:
+        if seen.inside < worst.inside:
             return (
                 "the image looks as if taken with another lens or tilt than was taught: at a "
                 f"defocus of {seen.conditions[0]:.0f} A and {seen.conditions[1]:.1f} degrees, "

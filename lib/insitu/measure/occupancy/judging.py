@@ -16,7 +16,13 @@ from torch.nn import functional
 
 from insitu.counting.poisson import Poisson
 from insitu.measure.occupancy.counter import OccupancyCounter, resampled
-from insitu.measure.occupancy.intervals import Calibration, bins_of, moments_of
+from insitu.measure.occupancy.intervals import (
+    DIMENSIONS,
+    Calibration,
+    bins_of,
+    factors_of,
+    moments_of,
+)
 from insitu.measure.occupancy.network import MOST, PIXEL, log_occupancy
 from insitu.measure.occupancy.slabs import (
     DEFOCUS,
@@ -33,6 +39,7 @@ from insitu.simulate.imaging import Optics
 Array = NDArray[np.float64]
 MATCH = 0.5  # farthest that a column is found from where it is [A]
 FIELD = 25.6  # of an image that is judged [A]
+AGREE = 0.35  # of columns and sites, at least; so few agree where there is no ceria, too
 
 
 class Judged(NamedTuple):
@@ -49,6 +56,7 @@ class Judged(NamedTuple):
     true: Array  # (m, 3) as they are [A], [degrees], [atoms]
     inside: Array  # (m,) logits; -100 where no crystal was found
     fits: Array  # (m,) logits
+    agreement: Array  # (m,) share of the columns seen that lie on sites; 0 without a crystal
     columns: NDArray[np.int64]  # (m, 3) of columns that exist, were found and exist, were found
     pixels: Array  # (temperatures,) mean negative log-likelihood of classes for `HEATS`
     confusion: NDArray[np.int64]  # (3, 3) of true and of found classes of pixels
@@ -62,7 +70,11 @@ class Judged(NamedTuple):
 
     def trusted(self, calibration: Calibration) -> NDArray[np.bool_]:
         """Images (m,) on which a counter with this calibration does not abstain."""
-        return (self.fits >= calibration.fits) & (self.inside >= calibration.inside)
+        return np.asarray(
+            (self.fits >= calibration.fits)
+            & (self.inside >= calibration.inside)
+            & (self.agreement >= calibration.agreement)
+        )
 
     def f1(self, images: NDArray[np.bool_] | None = None) -> float:
         """Twice the columns found and there, over all found and all there; of some images."""
@@ -122,7 +134,7 @@ def judge(
             seen.append((dose, true, *image))
     atoms, *truths = zip(*rows, strict=True)
     found, cation, present, possible, image_of = (np.concatenate(part) for part in truths)
-    dose_of, true_of, told_of, inside_of, fits_of, counts_of, heats, confusion = (
+    dose_of, true_of, told_of, inside_of, fits_of, agreement, counts_of, heats, confusion = (
         np.array(part) for part in zip(*seen, strict=True)
     )
     return Judged(
@@ -137,6 +149,7 @@ def judge(
         true_of,
         inside_of,
         fits_of,
+        agreement,
         counts_of,
         heats.mean(0),
         confusion.sum(0),
@@ -192,7 +205,7 @@ def _held(
         nothing = np.zeros(0, int)
         row = (torch.zeros(0, MOST), nothing > 0, nothing > 0, nothing, nothing, nothing)
         counted = [int(within(truth[there]).sum()), 0, 0]
-        return row, (np.full(3, np.nan), -100.0, -100.0, counted, heats, confusion)
+        return row, (np.full(3, np.nan), -100.0, -100.0, 0.0, counted, heats, confusion)
     kept = counter.calibration.probability(seen.atoms, seen.crystal.cation)[:, 0] < 0.5
     places = seen.crystal.places[kept] / PIXEL
     distance, nearest = cKDTree(truth[there]).query(places, distance_upper_bound=MATCH / PIXEL)
@@ -209,22 +222,24 @@ def _held(
         columns.possible[of],
         np.full(int(both.sum()), number),
     )
-    return row, (seen.conditions, seen.inside, seen.fits, counted, heats, confusion)
+    image = (seen.conditions, seen.inside, seen.fits, seen.crystal.agreement)
+    return row, (*image, counted, heats, confusion)
 
 
-def calibrate(judged: Judged, *, coverage: float = 0.9, least: int = 100) -> Calibration:
-    """Temperatures, conformal quantiles and the threshold of abstention from validation slabs.
+def calibrate(judged: Judged) -> Calibration:
+    """Temperatures, widths of intervals and thresholds of abstention from validation slabs.
 
-    In a bin with m columns the interval is mean +- q deviations, with q the k-th smallest of the
-    errors in deviations and k = ceil((m + 1) coverage): Mondrian conformal prediction [1]_. Bins
-    of fewer than `least` columns take the quantile of their species. Of the images of the range
-    2 % are refused by each of both thresholds; their columns calibrate nothing.
-
-    .. [1] V. Vovk, A. Gammerman, G. Shafer, Algorithmic Learning in a Random World (2005), ch. 4.
+    Of the images of the range 1.5 % are refused by each of the three thresholds, and those on whose
+    lattice few columns lie; their columns calibrate nothing.
     """
     ranged = judged.in_range
-    limits = [float(np.quantile(v[ranged], 0.02)) for v in (judged.inside, judged.fits)]
-    found = Calibration(float(HEATS[judged.pixels.argmin()]), inside=limits[0], fits=limits[1])
+    limits = [
+        float(np.quantile(values[ranged], 0.015))
+        for values in (judged.inside, judged.fits, judged.agreement)
+    ]
+    heat = float(HEATS[judged.pixels.argmin()])
+    agreement = max(AGREE, limits[2])
+    found = Calibration(heat, inside=limits[0], fits=limits[1], agreement=agreement)
     kept = (ranged & judged.trusted(found))[judged.image]
     heats = []
     for cation in (False, True):
@@ -234,14 +249,7 @@ def calibrate(judged: Judged, *, coverage: float = 0.9, least: int = 100) -> Cal
     found = replace(found, atoms=(heats[0], heats[1]))
     mean, deviation, bins = estimates(judged, found)
     score = np.abs(judged.present - mean) / deviation
-    species_of = np.array([name.split()[0] for name in bins])
-    quantiles = {}
-    for name in np.unique(np.concatenate([bins[kept], species_of[kept]])):
-        own = np.sort(score[kept & ((bins == name) | (species_of == name))])
-        if len(own) >= least or " " not in name:
-            rank = min(len(own), int(np.ceil((len(own) + 1) * coverage)))
-            quantiles[str(name)] = float(own[rank - 1])
-    return replace(found, quantiles=quantiles)
+    return replace(found, factors=factors_of(score[kept], bins[kept]))
 
 
 def _atoms_loss(logits: Tensor, truth: Tensor) -> float:
@@ -253,11 +261,11 @@ def _temperature(loss: Any) -> float:
     return float(np.exp(found.x))
 
 
-def estimates(judged: Judged, calibration: Calibration) -> tuple[Array, Array, NDArray[np.str_]]:
-    """Of every column: mean and standard deviation of its atoms, and its bin."""
+def estimates(judged: Judged, calibration: Calibration) -> tuple[Array, Array, NDArray[np.int64]]:
+    """Of every column: mean and standard deviation of its atoms, and its bins."""
     probability = calibration.probability(judged.atoms, judged.found_cation)
     mean, deviation = moments_of(probability)
-    bins = np.empty(len(mean), dtype="U32")
+    bins = np.zeros((len(mean), len(DIMENSIONS)), np.int64)
     for number, (dose, told) in enumerate(zip(judged.dose, judged.told, strict=True)):
         own = judged.image == number
         bins[own] = bins_of(mean[own], judged.found_cation[own], dose, told)

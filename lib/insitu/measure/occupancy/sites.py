@@ -27,6 +27,7 @@ RADIUS = 2  # pixels around the middle of a column that are pooled
 APART = 4  # pixels between two columns, at least
 HEIGHT = 0.2  # of the smoothed probability in a column, at least
 REACH = 0.75  # of the reciprocal lattice [1/A]
+CHANCE = 15  # columns that are taken for off the lattice: few agree by chance
 NEAR = 0.8  # farthest that a column is from its site [A]
 STRAIN = 0.06  # largest change of a lattice vector that is still ceria
 GRID = 24  # places in a cell that are tried, along each of its sides
@@ -56,6 +57,7 @@ class Crystal(NamedTuple):
     vectors: Array  # (2, 2) rows: the cell's sides, y and x [A]
     places: Array  # (n, 2) all sites of the image, y and x [A]
     cation: NDArray[np.bool_]  # (n,)
+    agreement: float  # share of the columns seen, and of CHANCE more, on sites of their species
 
 
 def crystals_in(classes: Tensor) -> list[Crystal]:
@@ -83,7 +85,10 @@ def crystals_in(classes: Tensor) -> list[Crystal]:
                 sites, kind = sites_in(zone, origin, vectors, maps.shape[1:])
             strain = np.linalg.norm(vectors, axis=1) / zone.sides - 1
             if len(sites) and np.abs(strain).max() < STRAIN:
-                crystals.append(Crystal(name, vectors, sites, kind))
+                distance, nearest = cKDTree(sites).query(found * PIXEL)
+                agree = (distance < 0.5 * NEAR) & (kind[nearest] == cation)
+                agreement = float(agree.sum() / (len(found) + CHANCE))
+                crystals.append(Crystal(name, vectors, sites, kind, agreement))
     return crystals
 
 
