@@ -174,9 +174,10 @@ def test_shipped_checkpoints_are_small_and_tell_their_origin():
         if own:
             assert {"series", "made_by", "minutes", "settings", "versions"} <= record.keys()
         else:
-            assert {"network", "options", "seed"} <= record.keys()
+            assert {"network", "options"} <= record.keys()
+            assert {"seed", "stages"} & record.keys()
             assert {"settings", "protocol"} & record.keys()
-            assert {"bank", "movie", "films"} & record.keys()
+            assert {"bank", "movie", "films", "slabs"} & record.keys()
         assert path.with_suffix(".json").is_file()
 
 
