@@ -202,6 +202,9 @@ def _mended(frames: NDArray[Any]) -> tuple[Finding, values.Values]:
     told = values.values_of(mending.mended(frames, hit))
     broken = mending.broken_pixels(told.frames)
     broken = broken._replace(spikes=broken.spikes | first.spikes)
+    if told.kind == "grey":  # as one hot pixel makes them look
+        again = values.values_of(mending.mended(told.frames, broken))
+        told = again if again.kind != "grey" else told
     words, share = broken.in_words(), max(broken.share, float(broken.spikes.mean()))
     if share > mending.MOST:
         answer = f"Too many to be an accident: {words}. Crop them away."
