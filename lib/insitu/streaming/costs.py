@@ -60,10 +60,18 @@ class Run(NamedTuple):
         """What the wall time is a sum of, apart from factors: see `Costs`."""
         frames, tile = min(self.block, self.shape[0]), self._tile()
         counted = self.rounds * frames * tile
-        each = self.denoised * self.rounds * self._seen()
+        each = self.denoised * self.rounds * self._worked()
         beside = self.rounds * frames * tile * (-(-self.workers // self.machines) - 1)
         around = each * (self.shown - frames)
         return np.array([1.0, self.rounds, counted, each * frames, around, beside])
+
+    def _worked(self) -> int:
+        """Pixels of a frame that a network works on: its own tiles have halos, too."""
+        rows, columns = (
+            sum(min(n, k + AT_ONCE + HALO) - max(0, k - HALO) for k in range(0, n, AT_ONCE))
+            for n in (min(n, SIDE + 2 * HALO) for n in self.shape[1:])
+        )
+        return rows * columns
 
     def _at_once(self) -> int:
         """Pixels of a frame that a network works on at once: it cuts larger ones, too."""
