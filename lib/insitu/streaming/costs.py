@@ -13,6 +13,8 @@ from insitu import InputError, checks
 from insitu.streaming.passes import HALO
 from insitu.streaming.store import SIDE
 
+AT_ONCE = 512  # side of the tiles in which networks work on a frame [px]
+
 Array = NDArray[np.float64]
 
 
@@ -58,15 +60,29 @@ class Run(NamedTuple):
         """What the wall time is a sum of, apart from factors: see `Costs`."""
         frames, tile = min(self.block, self.shape[0]), self._tile()
         counted = self.rounds * frames * tile
-        each = self.denoised * self.rounds * self._seen()
+        each = self.denoised * self.rounds * self._worked()
         beside = self.rounds * frames * tile * (-(-self.workers // self.machines) - 1)
         around = each * (self.shown - frames)
         return np.array([1.0, self.rounds, counted, each * frames, around, beside])
 
+    def _worked(self) -> int:
+        """Pixels of a frame that a network works on: its own tiles have halos, too."""
+        rows, columns = (
+            sum(min(n, k + AT_ONCE + HALO) - max(0, k - HALO) for k in range(0, n, AT_ONCE))
+            for n in (min(n, SIDE + 2 * HALO) for n in self.shape[1:])
+        )
+        return rows * columns
+
+    def _at_once(self) -> int:
+        """Pixels of a frame that a network works on at once: it cuts larger ones, too."""
+        sides = [min(n, SIDE + 2 * HALO) for n in self.shape[1:]]
+        rows, columns = (min(n, AT_ONCE + HALO * min(2, (n - 1) // AT_ONCE)) for n in sides)
+        return rows * columns
+
     def sizes(self) -> Array:
         """What the memory of a worker is a sum of, apart from factors."""
         few = self._tile() * min(16, self.block) * self.bytes_a_pixel
-        return np.array([1.0, float(self.denoised), few, float(self.denoised * self._seen())])
+        return np.array([1.0, float(self.denoised), few, float(self.denoised * self._at_once())])
 
     def held(self) -> float:
         """Bytes of a block as counts, and twice as it is denoised, in single precision."""
