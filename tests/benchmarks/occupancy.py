@@ -248,7 +248,7 @@ def exchange(counter, frames=80, dose=120.0):
         told.append(counter.calibration.probability(sites.atoms, sites.crystal.cation)[nearest])
     posterior = np.stack(told, 1)
     prior = np.broadcast_to(posterior.mean((0, 1)), (len(chosen), posterior.shape[2]))
-    said = hops.likelihood(posterior, prior, trust=0.5)
+    said = hops.likelihood(posterior, prior)
     found = hops.rates(said)
     many = np.arange(posterior.shape[2])
     alone, together = (
