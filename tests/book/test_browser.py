@@ -55,8 +55,26 @@ def test_scrubbers_turn_by_keyboard(browser, address, width, name):
         assert view.screenshot() != before
         assert scrubber.locator("output").inner_text() != label
         assert slider.get_attribute("aria-valuetext") == scrubber.locator("output").inner_text()
-        page.keyboard.press("Home")
+        page.keyboard.press("ArrowLeft")
+        page.keyboard.press("ArrowLeft")
         assert image.get_attribute("style") == place
+    page.close()
+
+
+def test_scrubbers_play(browser, address):
+    page = browser.new_page()
+    page.goto(f"{address}notebooks/03-in-situ-movie.html")
+    scrubber = page.locator(".insitu-scrubber").first
+    button, label = scrubber.locator("button"), scrubber.locator("output")
+    before = label.inner_text()
+    button.click()
+    page.wait_for_timeout(1200)
+    assert button.get_attribute("aria-label") == "pause"
+    assert label.inner_text() != before
+    button.click()
+    still = label.inner_text()
+    page.wait_for_timeout(700)
+    assert label.inner_text() == still
     page.close()
 
 
