@@ -24,6 +24,7 @@ def asked(python: str, code: str, **arrays: np.ndarray) -> dict[str, np.ndarray]
         script.write_text(f"{whole}\nnp.savez(sys.argv[2], **found)\n")
         done = subprocess.run([python, script, source, answer], capture_output=True, text=True)
         if done.returncode:
-            raise SystemExit(f"{python}: {done.stderr.strip().splitlines()[-1]}")
+            said = done.stderr.strip() or f"stopped with {done.returncode}"
+            raise SystemExit(f"{python}: {said.splitlines()[-1]}")
         with np.load(answer) as found:
             return dict(found)
