@@ -113,7 +113,7 @@ def outputs(path, notebook):
 
 
 def numbers(path, notebook):
-    """The numbers in the text are those of the run that the page shows, and none is typed."""
+    """Numbers of the run in the text are those of the run that the page shows."""
     del path
     text = "\n".join(c.source for c in notebook.cells if c.cell_type == "markdown")
     agree(text, results_of(notebook))
