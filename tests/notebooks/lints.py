@@ -18,7 +18,7 @@ LEVELS = {1.0, 2.0, 5.0, 10.0, 50.0, 68.0, 90.0, 95.0, 99.0}  # per cent that on
 _MEASURED = r"(?:\s?%|\s(?:dB|pm|nat|GB|MB)\b|\s(?:seconds?|minutes?|hours?|times)\b)"
 _COUNTED = (
     r"(?:\s?°|\s(?:Å|nm|µm|mrad|kV|ms|s|e⁻(?:/Å²|/px)?|electrons?|atoms?|columns?|frames?|"
-    r"pixels?|weights|steps|sites)(?!\w))"
+    r"pixels?|weights|steps|sites)(?![\w/]))"
 )
 _NUMBER = r"(?<![\w.,{/\-<])[-−+±]?\d[\d.,]*(?:\s?(?:to|±|and|×)\s?[-−+]?\d[\d.,]*)?"
 REFERENCE = 100.0  # Gflop/s of two cores, as `runs.processor_speed` measures it, of a laptop
