@@ -26,7 +26,7 @@ from PIL import Image
 from insitu.book.png import few_colours
 
 LEAST = 10.0  # CSS pixels: letters are not shown smaller
-PHONE = 344.0  # CSS pixels that a screen 390 wide has for a figure
+PHONE = 336.0  # CSS pixels that a screen 390 wide has for a figure
 MOST_BYTES = 110_000  # of the pictures of a figure; all of a page's keep below 1.2 MB
 # dots an inch and grey levels, best first: noise takes many bytes, and hides that it got fewer
 _QUALITIES = ((150, 64), (120, 40), (100, 32), (100, 24))
@@ -102,8 +102,10 @@ def tiles(figure: Figure, alt: str) -> str:
     parts: list[str] = []
     for row in rows:
         for axis in row:
-            share = f"flex:0 1 {100 * places[axis].width / widest - 1.5:.1f}%"
+            share = f"flex:1 1 {100 * places[axis].width / widest - 1.5:.1f}%"
             wide = f"max-width:{max(places[axis].width, 170):.0f}px"
+            if letters[axis]:  # on a wide screen too; a phone has another picture
+                wide += f";min-width:min(100%,{LEAST / letters[axis]:.0f}px)"
             words = alt if not parts else f"Panel {len(parts) + 1} of the same figure"
             view = _view(pictures[axis], letters[axis], words, heads[axis], scales[axis])
             kind = "insitu-tile half" if axis in halves else "insitu-tile"
