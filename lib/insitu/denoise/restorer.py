@@ -147,16 +147,20 @@ class MovieRestorer:
     def alone(self, frames: Tensor) -> Tensor:
         """Restore frames (n, y, x), each by itself: pictures that share no counts."""
         filtered = local_wiener(frames[:, None], WINDOW, apart=0.5)
-        each = len(PLAIN + ALONG)
-        both = (frames[:, None].expand(-1, each, -1, -1), filtered.expand(-1, each, -1, -1))
-        return self.restored(torch.cat(both, 1))
+        return self._answers(torch.cat([frames[:, None], filtered], 1), copies=len(PLAIN + ALONG))
 
     @torch.no_grad()
     def restored(self, images: Tensor) -> Tensor:
         """The network's answer to (n, 24, y, x), some images at a time."""
+        return self._answers(images)
+
+    def _answers(self, images: Tensor, **options: int) -> Tensor:
         layout = torch.channels_last
         with autocast(self.network, True):
-            parts = [self.network(p.contiguous(memory_format=layout)) for p in images.split(4)]
+            parts = [
+                self.network(some.contiguous(memory_format=layout), **options)
+                for some in images.split(2)
+            ]
         return torch.cat(parts)[:, 0].float()
 
     def save(self, path: Path, result: Result, **provenance: Any) -> Path:
@@ -201,5 +205,5 @@ def with_filtered(sums: Tensor) -> Tensor:
 
     It averages a lattice over windows of 64 pixels, which convolutions take long to learn.
     """
-    filtered = [local_wiener(some[:, None], WINDOW, apart=0.5)[:, 0] for some in sums]
-    return torch.cat([sums, torch.stack(filtered)], 1)
+    filtered = local_wiener(sums.flatten(0, 1)[:, None], WINDOW, apart=0.5)
+    return torch.cat([sums, filtered.reshape(sums.shape)], 1)
