@@ -10,8 +10,8 @@ it is shown behaves alike at every dose [1]_.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Callable, Sequence
+from itertools import pairwise, product
 
 import torch
 from torch import Tensor, nn
@@ -184,6 +184,21 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # noqa: D102
         change = self.second(functional.relu(self.first(functional.relu(x))))
         return torch.addcmul(x, self.gain, change)
+
+
+def symmetrised(answer: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """Mean of the answers (.., y, x) to the eight rotations and mirror images, each turned back.
+
+    >>> image = torch.rand(1, 1, 8, 12)
+    >>> bool(torch.allclose(symmetrised(lambda turned: turned, image), image))
+    True
+    """
+    total: Tensor | float = 0.0
+    for turns, mirror in product(range(4), (False, True)):
+        turned = torch.rot90(images, turns, (-2, -1))
+        found = answer((turned.mT if mirror else turned).contiguous())
+        total = total + torch.rot90(found.mT if mirror else found, -turns, (-2, -1))
+    return torch.as_tensor(total / 8)
 
 
 def with_constants(network: nn.Module) -> nn.Module:
