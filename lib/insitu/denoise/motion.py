@@ -138,7 +138,7 @@ def motion(pictures: Tensor, batch: int = 16) -> tuple[Tensor, Tensor]:
 def at_places(flow: Tensor, at: Tensor) -> Tensor:
     """A coarse flow at places that lie `at` [pixels] from its own."""
     rows, columns = flow.shape[-2:]
-    y, x = (torch.arange(k, dtype=flow.dtype) for k in (rows, columns))
+    y, x = (torch.arange(k, dtype=flow.dtype, device=flow.device) for k in (rows, columns))
     at_x = (2 * (x + at[:, 0] / GRID) + 1) / columns - 1
     at_y = (2 * (y[:, None] + at[:, 1] / GRID) + 1) / rows - 1
     return functional.grid_sample(
