@@ -26,7 +26,7 @@ import torch
 from IPython.display import HTML, display
 
 from insitu import InputError, fetch, files
-from insitu.book import contents, figures, freshness
+from insitu.book import contents, figures, freshness, tiles
 from insitu.book.parameters import Parameter, check_names, declared_in, parse_parameters
 from insitu.files import ResultsFolder
 from insitu.learning.training import device_named
@@ -64,6 +64,7 @@ def start(name: str, namespace: dict[str, Any]) -> Page:
     values = {key: p.check(namespace[key]) for key, p in declared.items()}
     namespace.update(values)
     figures.style()
+    tiles.begin(f"{int(name[:2])}." if name[:2].isdigit() else "")
     page = Page(name, values)
     page.results.lock()
     display(HTML(_card(name, declared, values)))
