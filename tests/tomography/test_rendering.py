@@ -33,7 +33,7 @@ def test_a_turn_is_that_of_the_volume():
     volume = ball(4.0, 3).transpose(0, 2, 1)
     turned = rendered(volume, contrast=CONTRAST, turn=90, tip=0, pixels=48)
     right, wrong = (
-        rendered(np.rot90(volume, k, (1, 2)), contrast=CONTRAST, tip=0, pixels=48) for k in (1, -1)
+        rendered(np.rot90(volume, k, (1, 2)), contrast=CONTRAST, tip=0, pixels=48) for k in (-1, 1)
     )
     assert np.abs(turned - right).mean() < 1e-3
     assert np.abs(turned - wrong).mean() > 1e-2

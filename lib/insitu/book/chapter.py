@@ -64,7 +64,8 @@ def start(name: str, namespace: dict[str, Any]) -> Page:
     values = {key: p.check(namespace[key]) for key, p in declared.items()}
     namespace.update(values)
     figures.style()
-    tiles.begin(f"{int(name[:2])}." if name[:2].isdigit() else "")
+    number = name.partition("-")[0].lstrip("0")
+    tiles.begin(f"{number}." if number[:1].isdigit() else "")
     page = Page(name, values)
     page.results.lock()
     display(HTML(_card(name, declared, values)))
