@@ -22,7 +22,8 @@ from insitu.book.figures import COLOURS
 WIDTH = 540  # pixels, of each drawing
 SMALLEST = 16  # pixels, of letters
 BLUE, ORANGE, GREEN, PINK, GOLD, SKY, BLACK = COLOURS
-GREY, PALE, SILVER = "#5a5a5a", "#e8e8e8", "#b9c0c8"
+GREY, SILVER = "#5a5a5a", "#b9c0c8"
+INK = {ORANGE: "#a84300", GREEN: "#006e50", SKY: "#1c6a96"}  # dark enough for letters on white
 
 
 def canvas(height: float) -> Axes:
@@ -52,7 +53,9 @@ def words(axes: Axes, x: float, y: float, text: str, size: float = 16, **options
         "linespacing": 1.25,
         "zorder": 6,
     }
-    axes.text(x, y, text, fontsize=0.75 * max(size, SMALLEST), **(usual | options))
+    options = usual | options
+    options["color"] = INK.get(options["color"], options["color"])
+    axes.text(x, y, text, fontsize=0.75 * max(size, SMALLEST), **options)
 
 
 def arrow(

@@ -124,7 +124,7 @@ def flow() -> Axes:
         ("Denoise", "04, 05", "from counts\nto expected counts", BLUE),
         ("Trust", "06, 07", "is it in the data,\nor in the network?", ORANGE),
         ("Measure", "08, 09", "where are columns,\nof how many atoms, and when?", GREEN),
-        ("Volumes", "10", "a shape for every moment\nof a tilt series", GOLD),
+        ("Volumes", "10, 10b", "a shape for every moment\nof a tilt series", GOLD),
         ("Your data", "11, 12", "all of it on one file,\nor on a terabyte", GREY),
     ]
     for k, (name, pages, text, colour) in enumerate(parts):
