@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from insitu import InputError, checks
 from insitu.denoise.binning import BinnedMovie, Frames, binning, tiles, unbinned

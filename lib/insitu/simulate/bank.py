@@ -21,7 +21,7 @@ import torch
 import zarr
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from insitu import InputError
 from insitu.checks import one_of

@@ -17,7 +17,7 @@ from ase import Atoms
 from numpy.lib.recfunctions import append_fields
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from insitu import InputError
 from insitu.checks import one_of, within

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from torch import Tensor
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from insitu import InputError
 from insitu.checks import one_of
