@@ -67,7 +67,8 @@ def with_buttons(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize("chapter", contents.chapters(), ids=lambda c: c.name)
 def test_buttons_open_the_page_in_the_repository(with_buttons, chapter):
-    page = BeautifulSoup((with_buttons / "notebooks" / f"{chapter.name}.html").read_text(), "html.parser")
+    built = (with_buttons / "notebooks" / f"{chapter.name}.html").read_text("utf-8")
+    page = BeautifulSoup(built, "html.parser")
     links = [urlsplit(a["href"]) for a in page.select("a.dropdown-item, a.btn") if a.get("href")]
     (binder,) = (link for link in links if link.hostname == "mybinder.org")
     (colab,) = (link for link in links if link.hostname == "colab.research.google.com")
