@@ -177,6 +177,17 @@ def test_scrubber_wants_one_label_a_frame():
         figures.scrubber({"a": MOVIE}, labels=["x"], alt="", pixel_size=1.0)
 
 
+def test_a_folded_table_shows_its_numbers_on_a_click_only(shown):
+    figures.table([{"name": "one", "value": 0.125}], folded="all <numbers>")
+    (bundle,), _ = shown[0]
+    before, _, behind = bundle["text/html"].partition("</summary>")
+    assert before.startswith("<details")
+    assert "all &lt;numbers&gt;" in before
+    assert "0.125" not in before
+    assert "0.125" in behind
+    assert bundle["text/plain"] == "all <numbers>"
+
+
 def test_table_is_html_and_text(shown):
     rows = [
         {"method": "a <b>", "psnr_db": 31.23456, "n": 12},

@@ -34,7 +34,7 @@ def code(notebook):
 
 def shape(path, notebook):
     first, second = notebook.cells[:2]
-    assert re.fullmatch(r"(\d\d|NN)-[a-z0-9-]+", path.stem)
+    assert re.fullmatch(r"(\d\d[a-z]?|NN)-[a-z0-9-]+", path.stem)
     assert first.cell_type == "markdown"
     assert re.match(r"# .+\n+\*\*.+?\?\*\*", first.source), "a title, and a question in bold"
     assert "parameters" in tags(second)

@@ -136,7 +136,9 @@ def show_panels(
     show(panels(images, **options), alt=alt, caption=caption)
 
 
-def table(rows: Sequence[Mapping[str, Any]], *, digits: int = 4, caption: str = "") -> None:
+def table(
+    rows: Sequence[Mapping[str, Any]], *, digits: int = 4, caption: str = "", folded: str = ""
+) -> None:
     """Put a table on the page.
 
     Parameters
@@ -147,6 +149,8 @@ def table(rows: Sequence[Mapping[str, Any]], *, digits: int = 4, caption: str = 
         Significant digits of a number that is not whole.
     caption : str
         What stands in the table.
+    folded : str
+        What is seen of a table that opens on a click, such as one that a figure has said.
     """
     columns: list[list[str]] = []  # as text
     marked: list[list[str]] = []  # as HTML
@@ -168,6 +172,9 @@ def table(rows: Sequence[Mapping[str, Any]], *, digits: int = 4, caption: str = 
         f"<tbody>{''.join(body)}</tbody></table>"
     )
     text = "\n".join([caption, *lines] if caption else lines)
+    if folded:
+        head = f"<summary>{html.escape(folded)}</summary>"
+        page, text = f'<details class="insitu-results">{head}{page}</details>', folded
     display({"text/html": page, "text/plain": text}, raw=True)
 
 

@@ -290,7 +290,7 @@ def refresh_page(path: Path) -> list[str]:
     with whole(path) as unfinished:
         nbformat.write(executed, unfinished)
     results = json.loads(Path(record["notebook"]).with_name("results.json").read_text("utf-8"))
-    prose.write_elsewhere(contents.ROOT / "book", path.stem[:2], results)
+    prose.write_elsewhere(contents.ROOT / "book", path.stem.partition("-")[0], results)
     drawn = pictures(executed)
     still = [page for page in drawn.values() if "insitu-view" in page]
     if still:  # the first one stands for the chapter, in the README and on the first page
