@@ -116,9 +116,8 @@ def tiles(figure: Figure, alt: str) -> str:
         parts.append('<div class="insitu-row" style="flex:0 0 100%"></div>')
     shared = "".join(bars.get(None, []))
     return (
-        '<div class="insitu-tiles" style="display:flex;flex-wrap:wrap;gap:6px 1.4%">\n'
-        + "\n".join(parts[:-1])
-        + f"</div>{shared}"
+        '<div class="insitu-tiles" style="display:flex;flex-wrap:wrap;align-items:flex-end;'
+        'gap:6px 1.4%">\n' + "\n".join(parts[:-1]) + f"</div>{shared}"
     )
 
 
