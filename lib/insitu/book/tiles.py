@@ -96,15 +96,17 @@ def tiles(figure: Figure, alt: str) -> str:
     widest = max(sum(places[axis].width for axis in row) for row in rows)
     letters = {axis: _letters(axis) / places[axis].width for axis in axes}
     pictures = _pictures(figure, places, letters)
+    halves = [a for a in axes if _bare(a)]  # that are two a row on a phone, if all can be
+    if any(letters[a] * (PHONE / 2 - 4) < LEAST for a in halves if letters[a]):
+        halves = []
     parts: list[str] = []
     for row in rows:
         for axis in row:
             share = f"flex:0 1 {100 * places[axis].width / widest - 1.5:.1f}%"
             wide = f"max-width:{max(places[axis].width, 170):.0f}px"
-            half = letters[axis] == 0 or LEAST / letters[axis] < PHONE / 2 - 4
             words = alt if not parts else f"Panel {len(parts) + 1} of the same figure"
             view = _view(pictures[axis], letters[axis], words, heads[axis], scales[axis])
-            kind = "insitu-tile half" if half else "insitu-tile"
+            kind = "insitu-tile half" if axis in halves else "insitu-tile"
             head = heads[axis] or ("&nbsp;" if any(heads[a] for a in row) else "")
             head = f'<div style="text-align:center">{head}</div>' if head else ""
             own = "".join(bars.get(axis, []))
