@@ -1,4 +1,5 @@
-# make book: everything for reading;  make lab: JupyterLab;  make check, make test: for changing.
+# make book: everything for reading;  make lab: JupyterLab;  make student, make bundle: a class;
+#  make check, make test: for changing.
 # The first Python from 3.11 to 3.13 that runs; PYTHON=... names another one.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 11, 5) <= sys.version_info < (3, 14))' 2>/dev/null \
@@ -16,7 +17,7 @@ CPU_TORCH := nvidia-smi >/dev/null 2>&1 || [ "$$(uname)" = Darwin ] || $(BIN)/pi
 	--no-deps --timeout 10 --retries 0 --index-url https://download.pytorch.org/whl/cpu \
 	"$$(grep '^torch==' constraints.txt)" 2>/dev/null || true
 
-.PHONY: book html drawings links student lab run refresh check lint test bench clean
+.PHONY: book html drawings links student bundle lab run refresh check lint test bench clean
 
 book: $(VENV)/.book
 	$(BIN)/insitu refresh
@@ -30,14 +31,18 @@ drawings: $(VENV)/.book
 	$(BIN)/python -m book.drawings
 
 student: $(VENV)/.book
-	$(BIN)/insitu student _student
+	$(BIN)/insitu student _student $(ARGS)
 	$(BIN)/jupyter-book build _student -n -W --keep-going
 	@echo "open _student/_build/html/index.html"
+
+bundle: html
+	$(BIN)/insitu bundle insitu-book.zip $(ARGS)
 
 links: $(VENV)/.book
 	$(BIN)/jupyter-book build . --builder linkcheck
 
 lab: $(VENV)/.book
+	@$(BIN)/jupyter-trust notebooks/*.ipynb >/dev/null  # sliders move before anything is run
 	$(BIN)/jupyter-lab notebooks
 
 run: $(VENV)/.book

@@ -1,8 +1,9 @@
 """Lists of all chapters, and what each cost, from the stamp of its run.
 
 Below the title of every notebook stands its measured cost, and at its end the whole stamp. Of all
-chapters of `_toc.yml` the directive `chapter-list` makes a gallery, `chapter-costs` a table;
-`model-facts` tells what the record of a checkpoint says.
+chapters of `_toc.yml` the directive `chapter-list` makes a gallery, `chapter-costs` a table of
+what they cost, `class-minutes` one of what they take in a class; `model-facts` tells what the
+record of a checkpoint says.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from insitu.book.contents import chapters
+from insitu.book.contents import chapters, class_minutes
 
 
 def _stamp(path: Path) -> dict[str, Any]:
@@ -112,6 +113,24 @@ class ChapterCosts(SphinxDirective):
         return list(box.children)
 
 
+class ClassMinutes(SphinxDirective):
+    """A table of the minutes that a class needs for each section of each chapter."""
+
+    def run(self) -> list[nodes.Node]:
+        """Build the table, a line for each chapter."""
+        lines = ["| chapter | its sections, in minutes | in all |", "|---|---|---|"]
+        for chapter in chapters(Path(self.env.srcdir)):
+            self.env.note_dependency(str(chapter.path))
+            minutes = class_minutes(chapter.path)
+            told = ", ".join(f"{title} **{number}**" for title, number in minutes.items())
+            lines.append(
+                f"| [](../notebooks/{chapter.path.name}) | {told} | {sum(minutes.values())} |"
+            )
+        box = nodes.container()
+        self.state.nested_parse(StringList(lines, source=""), 0, box)
+        return list(box.children)
+
+
 class ModelFacts(SphinxDirective):
     """What the record of a checkpoint says: `{model-facts} restorer`."""
 
@@ -146,6 +165,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     """Register the directives and the stamp."""
     app.add_directive("chapter-list", ChapterList)
     app.add_directive("chapter-costs", ChapterCosts)
+    app.add_directive("class-minutes", ClassMinutes)
     app.add_directive("model-facts", ModelFacts)
     app.connect("doctree-read", _add_stamp)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -307,11 +307,26 @@ def bank(path: Path, count: int, seed: int, workers: int | None) -> None:
 
 @group.command()
 @click.argument("folder", default="_student")
-def student(folder: str) -> None:
+@click.option("--repository", default="", metavar="URL", help="What its launch buttons open.")
+@click.option("--branch", default="main", show_default=True, help="Of that repository.")
+def student(folder: str, repository: str, branch: str) -> None:
     """Copy the book into FOLDER without the solutions of its exercises, for a class."""
     from insitu.book.student import write_student
 
-    click.echo(write_student(Path(folder)))
+    click.echo(write_student(Path(folder), repository, branch))
+
+
+@group.command()
+@click.argument("file", default="insitu-book.zip")
+@click.option("--book", default="", metavar="DIR", help="A copy, such as _student; else the book.")
+@click.option("--wheels", is_flag=True, help="With all packages, for machines like this one.")
+def bundle(file: str, book: str, wheels: bool) -> None:
+    """Put the built book, its sources and its recordings into FILE, for a room without network."""
+    from insitu.book import contents
+    from insitu.book.bundle import write_bundle
+
+    made = write_bundle(Path(file), Path(book) if book else contents.ROOT, wheels=wheels)
+    click.echo(f"{made}, {made.stat().st_size / 1e6:.0f} MB; START.md in it says how to begin")
 
 
 @group.command()

@@ -10,10 +10,14 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from insitu import InputError
 
 ROOT = Path(__file__).resolve().parents[3]  # the book's folder: this file is lib/insitu/book/...
+_WORDS_A_MINUTE, _MINUTES_A_FIGURE = 130, 1.5  # said and explained, not read
+_SOLUTION = re.compile(r"`{3,}\{solution-start\}.*?`{3,}\{solution-end\}", re.S)
+_EXERCISE = re.compile(r"```\{exercise\}.*?\((\d+) min\)\n.*?```", re.S)
 
 
 @dataclass(frozen=True)
@@ -89,3 +93,49 @@ def output_folder(name: str, output_dir: str = "") -> Path:
         return Path(output_dir).expanduser()
     base = ROOT if (ROOT / "notebooks").is_dir() else Path.cwd()
     return base / "_results" / name
+
+
+def class_minutes(path: Path) -> dict[str, int]:
+    """Minutes that a class needs for each section of a page, reckoned from what is in it.
+
+    130 words of text take a minute, a figure or a table one and a half, an exercise what its title
+    says. Solutions take nothing; what stands before the first heading is called "the beginning".
+
+    Parameters
+    ----------
+    path : Path
+        Of a notebook that was run.
+
+    Returns
+    -------
+    dict
+        Of each heading of the second level, its minutes.
+    """
+    text = ""
+    for cell in json.loads(path.read_text("utf-8"))["cells"]:
+        if cell["cell_type"] == "markdown":
+            text += "\n\n" + "".join(cell["source"])
+        else:
+            text += "\nFIGURE" * sum(_is_seen(output) for output in cell["outputs"])
+    sections = re.split(r"(?m)^## (.+)$", "## the beginning\n" + _SOLUTION.sub("", text))[1:]
+    return {
+        title.strip(): max(1, round(_minutes(body)))
+        for title, body in zip(sections[::2], sections[1::2], strict=True)
+    }
+
+
+def _is_seen(output: dict[str, Any]) -> bool:
+    """Whether an output is a figure or a table, and not folded away."""
+    data = output.get("data", {})
+    page = "".join(data.get("text/html", ""))
+    seen = "<figure" in page or ("<table" in page and "<details" not in page)
+    return seen or "image/png" in data
+
+
+def _minutes(text: str) -> float:
+    """Of a part of a page."""
+    asked = sum(int(minutes) for minutes in _EXERCISE.findall(text))
+    plain = re.sub(r"\$\$.*?\$\$|<!--.*?-->|\]\([^)]*\)", " ", _EXERCISE.sub("", text), flags=re.S)
+    figures = len(re.findall(r"\bFIGURE\b", plain))
+    words = len(re.findall(r"\w{2,}", plain)) - figures
+    return words / _WORDS_A_MINUTE + figures * _MINUTES_A_FIGURE + asked

@@ -52,6 +52,7 @@ $table
       answers.forEach(function (answer, k) { answer.textContent = values[k][place]; });
     }
     inputs.forEach(function (input) { input.addEventListener("input", turn); });
+    inputs.forEach(function (input) { input.dataset.lmSuppressShortcuts = "true"; });
     figure.classList.add("live");
     turn();
   });
