@@ -43,7 +43,7 @@ links: $(VENV)/.book
 
 lab: $(VENV)/.book
 	@$(BIN)/jupyter-trust notebooks/*.ipynb >/dev/null  # sliders move before anything is run
-	$(BIN)/jupyter-lab notebooks
+	$(BIN)/jupyter-lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks
 
 run: $(VENV)/.book
 	$(BIN)/insitu run $(CHAPTER) $(ARGS)

@@ -91,6 +91,12 @@ def test_chapters_by_number_and_name():
             contents.find_chapters([bad])
 
 
+def test_a_chapter_of_two_pages_has_a_letter():
+    names = [p.stem[:4] for p in contents.find_chapters(["10", "10b"])]
+    assert names == ["10-4", "10b-"]
+    assert [p.stem[:4] for p in contents.find_chapters(["10"])] == ["10-4"]
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

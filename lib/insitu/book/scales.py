@@ -34,8 +34,9 @@ def scale_html(share: float, text: str) -> str:
     """Return a scale bar that covers a share of the picture below it."""
     return (
         '<div class="insitu-bar" style="position:absolute;left:2%;bottom:2%;'
-        f"width:{100 * share:.2f}%;border-top:3px solid #000;background:#fffc;color:#000;"
-        f'font:11px/1.3 sans-serif;text-align:center">{text}</div>'
+        f"width:{100 * share:.2f}%;border-top:3px solid #000;color:#000;"
+        'filter:drop-shadow(0 0 1px #fff);font:11px/1.3 sans-serif"><span style="background:#fffc;'
+        f'white-space:nowrap;padding:0 2px">{text}</span></div>'
     )
 
 
