@@ -11,6 +11,7 @@
 - `runs`: chapters run with values from files and the command line, and pages refreshed
 - `prose`: numbers in the text of a page, written anew by each run
 - `student`: the book without the solutions of its exercises
+- `bundle`: the whole book as one file, for a room without network
 - `doctor`: what this machine has, and what will run on it
 - `cli`: the `insitu` command
 """
