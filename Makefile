@@ -17,7 +17,7 @@ CPU_TORCH := nvidia-smi >/dev/null 2>&1 || [ "$$(uname)" = Darwin ] || $(BIN)/pi
 	--no-deps --timeout 10 --retries 0 --index-url https://download.pytorch.org/whl/cpu \
 	"$$(grep '^torch==' constraints.txt)" 2>/dev/null || true
 
-.PHONY: book html links student bundle lab run refresh check lint test bench clean
+.PHONY: book html drawings links student bundle lab run refresh check lint test bench clean
 
 book: $(VENV)/.book
 	$(BIN)/insitu refresh
@@ -26,6 +26,9 @@ book: $(VENV)/.book
 html: $(VENV)/.book
 	$(BIN)/jupyter-book build . -n -W --keep-going
 	@echo "open _build/html/index.html"
+
+drawings: $(VENV)/.book
+	$(BIN)/python -m book.drawings
 
 student: $(VENV)/.book
 	$(BIN)/insitu student _student $(ARGS)

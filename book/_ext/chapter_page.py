@@ -84,7 +84,7 @@ class ChapterList(SphinxDirective):
                 f":link: ../notebooks/{chapter.path.stem}",
                 ":link-type: doc",
                 f":img-top: _static/{chapter.path.stem}.png",
-                f":img-alt: The first picture of {chapter.path.stem[:2]}",
+                f":img-alt: The first picture of {chapter.number}",
                 ":class-img-top: dark-light insitu-thumb",
                 question,
                 "```{card-footer}",

@@ -1,8 +1,8 @@
-"""How figures and formulas become HTML.
+"""How folded code and formulas become HTML.
 
-A figure's alt text, given by `insitu.book.figures.show`, is carried to its image. Formulas become
-MathML when the book is built, and the scripts of thebe are left out, so that a page needs nothing
-from elsewhere.
+The bar over folded code says what the code does, by its first line, a comment; JupyterLab shows
+the same line. Formulas become MathML when the book is built, and the scripts of thebe are left
+out, so that a page needs nothing from elsewhere.
 """
 
 from __future__ import annotations
@@ -12,21 +12,16 @@ from typing import Any
 
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
-from myst_nb.core.render import NbElementRenderer
 from sphinx.application import Sphinx
 from sphinx.util.math import get_node_equation_number
 
 
-def _render_image_with_alt(self: NbElementRenderer, data: Any) -> list[nodes.Element]:
-    images = _render_image(self, data)
-    alt = data.output_metadata.get(data.mime_type, {}).get("alt")
-    for image in images:
-        if alt:
-            image["alt"] = alt
-    return images
-
-
-_render_image = NbElementRenderer.render_image
+def _name_folded_code(app: Sphinx, document: nodes.document) -> None:
+    for cell in document.findall(nodes.container):
+        code = next(cell.findall(nodes.literal_block), None) if "prompt_show" in cell else None
+        first = code.astext().partition("\n")[0] if code else ""
+        if first.startswith("# "):
+            cell["prompt_show"] = f"{app.config.nb_code_prompt_show}: {first[2:]}"
 
 
 def _mathml(tex: str, *, block: bool) -> str:
@@ -61,7 +56,7 @@ def _without_thebe(
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the renderers."""
-    NbElementRenderer.render_image = _render_image_with_alt
     app.add_html_math_renderer("mathml", (_inline, None), (_display, None))
+    app.connect("doctree-read", _name_folded_code)
     app.connect("html-page-context", _without_thebe, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -2,7 +2,10 @@
 
 import json
 import math
+import platform
 
+import numpy as np
+import psutil
 import pytest
 
 from insitu import InputError
@@ -153,3 +156,15 @@ def test_full_disk_leaves_the_old_file(shown, tmp_path):
         page.write("r.txt", full)
     assert (tmp_path / "r.txt").read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["r.txt"]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="is about glibc")
+def test_freed_arrays_are_given_back():
+    """Also when something small that stays lies between them."""
+    chapter.give_memory_back()
+    before = psutil.Process().memory_info().rss
+    between = [(np.ones(1 << 20), bytes(100_000)) for _ in range(20)]
+    kept = [small for _, small in between]
+    del between
+    assert len(kept) == 20
+    assert psutil.Process().memory_info().rss - before < 20e6

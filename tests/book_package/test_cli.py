@@ -1,5 +1,6 @@
 """The command line: names, values and files are checked before anything runs."""
 
+import base64
 import contextlib
 import io
 import json
@@ -13,6 +14,7 @@ import nbformat
 import papermill
 import pytest
 from dask.distributed import LocalCluster
+from PIL import Image
 
 from insitu import InputError, files, own
 from insitu.book import cli, contents, doctor, runs
@@ -324,14 +326,25 @@ def test_results_of_another_run_are_not_taken_for_ones_own(small_book, tmp_path,
 
 
 def test_refresh_tells_which_figures_changed():
-    def page(**pictures):
+    def page(**figures):
         outputs = [
-            nbformat.v4.new_output("display_data", {"image/png": png, "text/plain": alt})
-            for alt, png in pictures.items()
+            nbformat.v4.new_output("display_data", {"text/html": html, "text/plain": words})
+            for words, html in figures.items()
         ]
         return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x", outputs=outputs)])
 
-    assert runs.pictures(page(a="AAAA", b="BBBB")) == {"a": "AAAA", "b": "BBBB"}
+    drawn = page(a="<figure>1</figure>", b="<figure>2</figure>", c="<table></table>")
+    assert runs.pictures(drawn) == {"a": "<figure>1</figure>", "b": "<figure>2</figure>"}
+
+
+def test_the_picture_of_a_chapter_is_made_of_the_first_panels():
+    stream = io.BytesIO()
+    Image.new("L", (6, 3), 100).save(stream, "PNG")
+    image = f'<img src="data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}">'
+    picture = runs.thumbnail(image * 3, high=30, most=2)
+    assert picture.size == (2 * 60 + 4, 30)
+    assert picture.getpixel((0, 0)) == (100, 100, 100)
+    assert picture.getpixel((62, 10)) == (255, 255, 255)
 
 
 def test_help_names_the_commands(capsys):

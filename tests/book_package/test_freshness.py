@@ -73,7 +73,7 @@ def test_stamped_pages_are_fresh(pages, library):
         ("counting/categorical.py", "annotations\n", "annotations\nx = 1\n", {"detectors"}),
         ("counting/__init__.py", '"""', 'x = 1\n"""', {"detectors"}),
         ("book/figures.py", "zoom: int = 3", "zoom: int = 2", {"figures"}),
-        ("book/scrubber.html", "</figure>", "<p></figure>", {"figures"}),
+        ("book/scrubber.html", "</script>", "</script><p>", {"figures"}),
         (
             "__init__.py",
             "class InputError",
@@ -83,7 +83,7 @@ def test_stamped_pages_are_fresh(pages, library):
         # loaded by none of them
         ("book/cli.py", "import sys", "import sys\nimport csv", set()),
         # comments, docstrings and layout change no output
-        ("book/figures.py", "# CSS pixels", "# pixels", set()),
+        ("book/tiles.py", "# CSS pixels", "# pixels", set()),
         ("book/figures.py", '"""Figures of a page', '"""The figures of a page', set()),
         ("book/figures.py", "zoom: int = 3", "zoom:   int = 3", set()),
     ],

@@ -44,6 +44,14 @@ def test_without_noise_nothing_is_lost():
     assert (answer - clean).square().mean() < 1e-3 * clean.var()
 
 
+def test_many_images_are_filtered_as_one_is():
+    counts = torch.poisson(torch.full((40, 1, 70, 90), 2.0))
+    together = local_wiener(counts, 64, apart=0.5)
+    for n in (0, 17, 39):
+        alone = local_wiener(counts[n : n + 1], 64, apart=0.5)
+        assert torch.allclose(together[n], alone[0], atol=1e-5)
+
+
 def test_vacuum_keeps_its_mean_and_loses_its_noise():
     counts = torch.poisson(torch.full((1, 1, 256, 256), 4.0))
     answer = local_wiener(counts, 64)

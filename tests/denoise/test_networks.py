@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.nn import functional
 
 from insitu import InputError
 from insitu.denoise.networks import BiasFreeCNN, BiasFreeUNet, receptive_field, with_constants
@@ -37,6 +38,15 @@ def test_there_is_nothing_to_add(make):
 def test_any_size(make, shape):
     counts = torch.rand(1, 1, *shape)
     assert make().eval()(counts).shape == counts.shape
+
+
+def test_equal_inputs_are_shown_once():
+    network = checkpoints.seeded(BiasFreeUNet, 1, channels=8, levels=1, fold=2, inputs=6).eval()
+    images = torch.rand(2, 2, 30, 32, generator=torch.Generator().manual_seed(0))
+    expected = network(images.repeat_interleave(3, 1))
+    assert torch.allclose(network(images, copies=3), expected, atol=1e-5)
+    folded = network.first(functional.pixel_unshuffle(images.repeat_interleave(3, 1), 2))
+    assert torch.allclose(network.folded(images, 3), folded, atol=1e-5)
 
 
 def test_the_published_size():

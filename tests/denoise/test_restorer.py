@@ -38,6 +38,20 @@ def test_an_answer_has_the_shape_and_the_unit_of_its_movie(restorer, counts):
         assert not restorer(0 * counts, 0.24).any()
 
 
+def test_the_mean_of_eight_symmetries_turns_with_the_movie(restorer):
+    counts = np.random.default_rng(1).poisson(0.5, (3, 64, 64))  # whole windows on either side
+    mean, plain = (
+        restorer(counts, 0.24, along=False, symmetric=symmetric) for symmetric in (True, False)
+    )
+    for turn in (lambda a: np.rot90(a, 1, (1, 2)), lambda a: a[:, :, ::-1]):
+        changes = [
+            restorer(turn(counts).copy(), 0.24, along=False, symmetric=symmetric) - turn(answer)
+            for answer, symmetric in ((mean, True), (plain, False))
+        ]
+        assert changes[0].std() < 0.02 * mean.std()  # it computes with 16 bits
+        assert changes[1].std() > 0.2 * plain.std()
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [

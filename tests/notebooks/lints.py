@@ -5,13 +5,22 @@ import re
 
 import nbformat
 import papermill
+from bs4 import BeautifulSoup
 
-from insitu.book import parameters, prose
+from insitu.book import parameters, prose, tiles
 from insitu.book.freshness import WIDGET_VIEW
 
 TAGS = {"parameters", "setup", "hide-input", "remove-input", "remove-cell", "solution"}
 HIDDEN = {"hide-input", "remove-input", "remove-cell"}
 TRAINING = {"05", "10"}  # chapters that train with their default values
+DRAWING = {"show", "show_panels", "scrubber", "particle_view", "sliders"}
+LEVELS = {1.0, 2.0, 5.0, 10.0, 50.0, 68.0, 90.0, 95.0, 99.0}  # per cent that one asks for
+_MEASURED = r"(?:\s?%|\s(?:dB|pm|nat|GB|MB)\b|\s(?:seconds?|minutes?|hours?|times)\b)"
+_COUNTED = (
+    r"(?:\s?°|\s(?:Å|nm|µm|mrad|kV|ms|s|e⁻(?:/Å²|/px)?|electrons?|atoms?|columns?|frames?|"
+    r"pixels?|weights|steps|sites)(?![\w/]))"
+)
+_NUMBER = r"(?<![\w.,{/\-<])[-−+±]?\d[\d.,]*(?:\s?(?:to|±|and|×)\s?[-−+]?\d[\d.,]*)?"
 REFERENCE = 100.0  # Gflop/s of two cores, as `runs.processor_speed` measures it, of a laptop
 
 
@@ -25,7 +34,7 @@ def code(notebook):
 
 def shape(path, notebook):
     first, second = notebook.cells[:2]
-    assert re.fullmatch(r"(\d\d|NN)-[a-z0-9-]+", path.stem)
+    assert re.fullmatch(r"(\d\d[a-z]?|NN)-[a-z0-9-]+", path.stem)
     assert first.cell_type == "markdown"
     assert re.match(r"# .+\n+\*\*.+?\?\*\*", first.source), "a title, and a question in bold"
     assert "parameters" in tags(second)
@@ -70,6 +79,65 @@ def declarations(path, notebook):
         assert read[name]["help"].startswith(parameter.help)
 
 
+def captions(path, notebook):
+    """Whatever draws says what is to be noticed."""
+    del path
+    for cell in code(notebook):
+        for call in ast.walk(ast.parse(cell.source)):
+            if isinstance(call, ast.Call):
+                name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+                owner = getattr(getattr(call.func, "value", None), "id", "figures")
+                if name in DRAWING and owner in ("figures", "sliders", "atoms"):
+                    said = {k.arg: k.value for k in call.keywords}
+                    assert "caption" in said, f"no caption: {ast.unparse(call)[:80]}"
+                    assert len(ast.unparse(said["caption"]).split()) >= 6, "a caption of few words"
+
+
+def folded_code_is_named(path, notebook):
+    """The first line of a folded cell says what it does: the bar over it shows that line."""
+    del path
+    for cell in code(notebook):
+        if "hide-input" in tags(cell):
+            first = cell.source.partition("\n")[0]
+            assert re.fullmatch(r"# \S+ \S.{4,66}", first), f"a folded cell begins with {first!r}"
+
+
+def results_by_hand(path, notebook):
+    """A number with a unit in the text is the run's, of a source that is cited, or explained.
+
+    Numbers of a method may also be those of the page's code; what is measured may not. A number
+    that is none of these says where it is from: `0.07 Å<!--from: the Debye-Waller factor-->`.
+    """
+    del path
+    known = {
+        abs(n.value)
+        for c in code(notebook)
+        for n in ast.walk(ast.parse(c.source))
+        if isinstance(n, ast.Constant) and type(n.value) in (int, float)
+    }
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            assert not (found := list(by_hand(cell.source, known))), found
+
+
+def by_hand(text, known):
+    """Numbers with a unit in a text that nothing accounts for."""
+    text = re.sub(r"```+\{(exercise|solution-start)\}.*?\n````*\n?", "", text, flags=re.S)
+    text = re.sub(r"\$\$.*?\$\$|\$[^$]*\$|`[^`]*`", "", text, flags=re.S)
+    text = re.sub(r"[-−+]?[\d.,]*(?:e[-+]?\d+)?%?<!--(?!from: ).*?-->", "", text)
+    text = re.sub("<!--from: .*?-->", "\N{REFERENCE MARK}", text)
+    for sentence in re.split(r"(?<=[.!?:;])\s+|\n", text):
+        if "bibliography.md#" in sentence:
+            continue
+        for unit in (_MEASURED, _COUNTED):
+            for found in re.finditer(_NUMBER + unit + "(?!\N{REFERENCE MARK})", sentence):
+                digits = re.findall(r"\d[\d.,]*\d|\d", found[0].replace("/Å²", ""))
+                values = {float(d.replace(",", "")) for d in digits}
+                allowed = known if unit == _COUNTED else LEVELS if "%" in found[0] else set()
+                if not values <= {float(v) for v in allowed}:
+                    yield found[0]
+
+
 def cells(path, notebook):
     del path
     nbformat.validate(notebook)
@@ -86,8 +154,9 @@ def cells(path, notebook):
         most = 40 if tags(cell) & HIDDEN else 25
         assert len(lines) <= most, f"{len(lines)} lines in the cell {cell.source[:80]!r}"
         if "setup" not in tags(cell):
-            hidden += len(lines) * bool(tags(cell) & HIDDEN)
-            lines_of_code += len(lines)
+            computing = sum(not line.startswith("#") for line in lines)
+            hidden += computing * bool(tags(cell) & HIDDEN)
+            lines_of_code += computing
     assert hidden <= 0.6 * lines_of_code, f"{hidden / lines_of_code:.0%} of the code is hidden"
 
 
@@ -106,10 +175,24 @@ def outputs(path, notebook):
             assert output.output_type != "error"
             assert output.get("name") != "stderr", output.text
             data = output.get("data", {})
-            assert WIDGET_VIEW not in data
-            if "image/png" in data:
-                assert output.metadata["image/png"]["alt"]
+            assert WIDGET_VIEW not in data, "its kernel is gone when the page is opened again"
+            assert "image/png" not in data, "a figure that `figures.show` did not put there"
+            for figure in BeautifulSoup(data.get("text/html", ""), "html.parser")("figure"):
+                readable(figure)
     assert set(notebook.metadata) == {"kernelspec", "language_info", "insitu"}
+
+
+def readable(figure):
+    """A figure has a number and a caption, pictures have words, and a phone shows its letters."""
+    said = figure.find("figcaption").get_text()
+    assert re.match(r"Figure (\d+\.)?\d+\. \S+ \S+", said), said
+    for image in figure("img"):
+        assert len(image["alt"].split()) >= 4
+        drawn = image.find_parent("picture") or image
+        letters = drawn.get("data-narrow", drawn.get("data-letters"))
+        if letters:
+            shown = float(letters) * tiles.PHONE
+            assert shown >= 0.99 * tiles.LEAST, f"letters of {shown:.1f} px on a phone: {said}"
 
 
 def numbers(path, notebook):
@@ -169,6 +252,9 @@ WRITTEN = [
     shape,
     reads_alike,
     declarations,
+    captions,
+    folded_code_is_named,
+    results_by_hand,
     cells,
     no_path_of_a_machine,
 ]  # of a page as it is written

@@ -30,7 +30,7 @@ def test_other_pages_have_the_numbers_of_the_chapters():
     results = {}
     for chapter in contents.chapters():
         told = lints.results_of(nbformat.read(chapter.path, as_version=4))
-        results |= {f"{chapter.name[:2]}:{name}": value for name, value in told.items()}
+        results |= {f"{chapter.number}:{name}": value for name, value in told.items()}
     for path in (ROOT / "book").glob("*.md"):
         lints.agree(path.read_text("utf-8").replace("`0.61<!--vacuum_snr:.2f-->`", ""), results)
 
@@ -40,7 +40,7 @@ def test_one_vocabulary():
     meanings = defaultdict(lambda: defaultdict(list))
     for chapter in contents.chapters():
         for name, p in parameters.declared_in(chapter.path).items():
-            meanings[name][p.type, p.help].append(chapter.name[:2])
+            meanings[name][p.type, p.help].append(chapter.number)
     several = {name: dict(said) for name, said in meanings.items() if len(said) > 1}
     assert not several
 
@@ -143,7 +143,7 @@ def test_the_readme_lists_the_chapters():
     wanted = []
     for chapter in contents.chapters():
         title, question = chapter.title_and_question()
-        number = chapter.name[:2]
+        number = chapter.number
         wanted.append(f"| [{number} {title}](notebooks/{chapter.name}.ipynb) | {question} |")
     lines = (ROOT / "README.md").read_text().splitlines()
     assert [line for line in lines if "](notebooks/" in line] == wanted

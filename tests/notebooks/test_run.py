@@ -22,7 +22,7 @@ from insitu.tomography import phantoms
 
 NOTEBOOKS = [c.path for c in contents.chapters()]
 
-BY_NUMBER = {path.stem[:2]: path for path in NOTEBOOKS}
+BY_NUMBER = {c.number: c.path for c in contents.chapters()}
 CHAPTER_2 = BY_NUMBER["02"]
 
 

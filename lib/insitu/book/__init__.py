@@ -4,6 +4,8 @@
 - `parameters`: the declarations in a parameters cell, and their checks
 - `chapter`: a chapter's start, its results and provenance
 - `figures`: `show`, `table`, panels with common grey levels, scale bars, the scrubber
+- `tiles`: a figure as HTML, with a number and a caption, that a phone can show
+- `charts`: rows of dots, which say more at a glance than those of a table
 - `png`: pictures in few bytes
 - `atoms`: atoms in three dimensions on the page
 - `sliders`: a table of answers with a slider for each thing that they depend on

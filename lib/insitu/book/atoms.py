@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import html
 import io
 import json
@@ -13,13 +12,16 @@ import numpy as np
 from IPython.display import display
 from numpy.typing import ArrayLike, NDArray
 
-from insitu.book.figures import template
+from insitu.book.figures import template, typeset
+from insitu.book.tiles import data_address, framed
 
 ATOM_COLOURS = {"Pt": "#A6A6A6", "Ce": "#E69F00", "O": "#D55E00"}
 RADII = {"O": 0.7, "Pt": 1.35, "Ce": 1.2}  # as drawn [A]
 
 
-def particle_view(positions: ArrayLike, symbols: Sequence[str], *, alt: str) -> None:
+def particle_view(
+    positions: ArrayLike, symbols: Sequence[str], *, alt: str, caption: str = ""
+) -> None:
     """Atoms in three dimensions, to be turned by the mouse, by touch or by the arrow keys.
 
     Parameters
@@ -30,25 +32,31 @@ def particle_view(positions: ArrayLike, symbols: Sequence[str], *, alt: str) -> 
         Of each atom.
     alt : str
         What is to be seen.
+    caption : str
+        What is to be noticed.
     """
     points = np.asarray(positions, dtype=float)
     points = points - (points.min(0) + points.max(0)) / 2
     names, kinds = np.unique(list(symbols), return_inverse=True)
     radii = np.array([RADII.get(name, 1.1) for name in names])
     colours = np.array([ATOM_COLOURS.get(name, "#56B4E9") for name in names])
-    page = template("atoms.html").substitute(
-        points=html.escape(json.dumps(np.rint(points * 20).astype(int).ravel().tolist())),
-        kinds=html.escape(json.dumps(kinds.tolist())),
-        radii=html.escape(json.dumps((radii * 20).tolist())),
-        colours=html.escape(json.dumps(colours.tolist())),
+    data = {
+        "points": np.rint(points * 20).astype(int).ravel().tolist(),
+        "kinds": kinds.tolist(),
+        "radii": (radii * 20).tolist(),
+        "colours": colours.tolist(),
+    }
+    more = "".join(f' data-{k}="{html.escape(json.dumps(v))}"' for k, v in data.items())
+    body = template("atoms.html").substitute(
         legend="".join(
             f'<span><i style="background: {colour}"></i> {html.escape(name)}</span>'
             for name, colour in zip(names, colours, strict=True)
         ),
         alt=html.escape(alt, quote=True),
-        png=base64.b64encode(_still(points, radii[kinds], colours[kinds])).decode(),
+        png=data_address(_still(points, radii[kinds], colours[kinds])),
     )
-    display({"text/html": page, "text/plain": alt}, raw=True)
+    said = typeset(caption)
+    display(framed(body, alt=alt, caption=said, kind="insitu-atoms", more=more), raw=True)
 
 
 def _still(

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import html
 import math
 import os
@@ -26,7 +27,7 @@ import torch
 from IPython.display import HTML, display
 
 from insitu import InputError, fetch, files
-from insitu.book import contents, figures, freshness
+from insitu.book import contents, figures, freshness, tiles
 from insitu.book.parameters import Parameter, check_names, declared_in, parse_parameters
 from insitu.files import ResultsFolder
 from insitu.learning.training import device_named
@@ -64,6 +65,9 @@ def start(name: str, namespace: dict[str, Any]) -> Page:
     values = {key: p.check(namespace[key]) for key, p in declared.items()}
     namespace.update(values)
     figures.style()
+    give_memory_back()
+    number = name.partition("-")[0].lstrip("0")
+    tiles.begin(f"{number}." if number[:1].isdigit() else "")
     page = Page(name, values)
     page.results.lock()
     display(HTML(_card(name, declared, values)))
@@ -133,6 +137,18 @@ class Page:
         )
         text = "\n".join(f"{k} {v:.6g}" for k, v in numbers.items())
         display({"text/html": page, "text/plain": text}, raw=True)
+
+
+def give_memory_back() -> None:
+    """Let the C library give large arrays back when they are freed, where it is glibc.
+
+    It would keep blocks of up to 32 MB for later, and a page would hold a quarter more than it
+    needs. The numbers are those of `mallopt` in glibc's malloc.h.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        mallopt = ctypes.CDLL(None).mallopt
+        for threshold, size in ((-3, 2 << 20), (-1, 8 << 20)):  # M_MMAP, M_TRIM
+            mallopt(threshold, size)
 
 
 def peak_memory() -> int:

@@ -32,6 +32,11 @@ class Chapter:
         """The notebook's name without its ending, such as 02-electron-counting."""
         return self.path.stem
 
+    @property
+    def number(self) -> str:
+        """What its name begins with, such as 02, or 10b."""
+        return self.name.partition("-")[0]
+
     def title_and_question(self) -> tuple[str, str]:
         """What its first cell says: the heading, and the question in bold."""
         first = "".join(json.loads(self.path.read_text("utf-8"))["cells"][0]["source"])
@@ -64,24 +69,20 @@ def chapters(root: Path | None = None) -> list[Chapter]:
 
 
 def find_chapters(names: Iterable[str]) -> list[Path]:
-    """Paths of chapters given by number ('2', '02'), name, or 'all'.
+    """Paths of chapters given by number ('2', '02', '10b'), name, or 'all'.
 
     Raises
     ------
     InputError
         With the known chapters.
     """
-    known = [chapter.path for chapter in chapters()]
+    known = chapters()
     found: list[Path] = []
     for name in names:
-        number = name.zfill(2) + "-"
-        hits = [
-            p
-            for p in known
-            if name in ("all", p.stem, p.name) or (name.isdigit() and p.stem.startswith(number))
-        ]
+        number = name.zfill(2)
+        hits = [c.path for c in known if name in ("all", c.name, c.path.name) or number == c.number]
         if not hits:
-            raise InputError(f"no chapter {name!r}; known are {', '.join(p.stem for p in known)}")
+            raise InputError(f"no chapter {name!r}; known are {', '.join(c.name for c in known)}")
         found += [p for p in hits if p not in found]
     return found
 

@@ -55,7 +55,7 @@ def examine() -> Iterator[str]:
         stamp = nbformat.read(each.path, as_version=4).metadata.get("insitu", {})
         told = outlook(stamp, available, disk.free, speed)
         if not told.startswith("will run"):
-            refused.append(each.name[:2])
+            refused.append(each.number)
         yield f"{each.name}: {told}"
     if not torch.cuda.is_available():
         yield "the gpu preset (training at paper scale): will not run here, it needs a GPU"

@@ -1,12 +1,10 @@
-"""Figures of a page: `show` with a text for those who cannot see them, grey levels that can be
-compared, scale bars, and the scrubber.
+"""Figures of a page: `show` with a caption and a text for those who cannot see them, grey levels
+that can be compared, scale bars, and the scrubber.
 """
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -14,7 +12,6 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-import ipywidgets as widgets
 import matplotlib.pyplot as plt
 import numpy as np
 from IPython.display import display
@@ -25,7 +22,8 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from skimage.util import montage
 
-from insitu.book.png import few_colours, whole_png
+from insitu.book.png import few_colours
+from insitu.book.tiles import MOST_BYTES, data_address, framed, scale_html, tiles
 
 # Okabe and Ito's colours, which people with colour blindness can tell apart
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -43,10 +41,7 @@ STYLE: Any = {
     "image.interpolation": "nearest",
     "legend.frameon": False,
 }
-# dots an inch and grey levels, best first: noise takes many bytes, and hides that it got fewer
-_QUALITIES = ((150, 64), (120, 40), (100, 32))
 _NUMBERS = (int, float, np.number)
-_MOST_BYTES = 110_000  # of a picture; all of a page's keep below 1.2 MB
 
 
 def style() -> None:
@@ -54,8 +49,10 @@ def style() -> None:
     plt.rcParams.update(STYLE)
 
 
-def show(figure: Figure, *, alt: str) -> None:
-    """Put a figure on the page and close it.
+def show(figure: Figure, *, alt: str, caption: str = "") -> None:
+    """Put a figure on the page, with its number and caption, and close it.
+
+    Each of its axes becomes a picture of its own, as `insitu.book.tiles` says.
 
     Parameters
     ----------
@@ -63,6 +60,8 @@ def show(figure: Figure, *, alt: str) -> None:
         A matplotlib figure.
     alt : str
         What is to be seen, in a sentence or two, for readers who cannot see it.
+    caption : str
+        What is to be noticed, in a sentence or two; its numbers are those of the run.
 
     Raises
     ------
@@ -71,17 +70,9 @@ def show(figure: Figure, *, alt: str) -> None:
     """
     if len(alt.split()) < 4:
         raise ValueError(f"alt: say in a sentence what the figure shows, got {alt!r}")
-    for dots, levels in _QUALITIES:
-        stream = io.BytesIO()
-        figure.savefig(stream, format="png", facecolor="white", bbox_inches="tight", dpi=dots)
-        drawn = Image.open(stream)
-        png = few_colours(drawn, levels)
-        if len(png) < _MOST_BYTES:
-            break
+    body = tiles(figure, alt)
     plt.close(figure)
-    shown = {"alt": alt, "width": round(96 * drawn.width / dots)}  # CSS pixels
-    bundle = {"image/png": base64.b64encode(png).decode(), "text/plain": alt}
-    display(bundle, raw=True, metadata={"image/png": shown})
+    display(framed(body, alt=alt, caption=typeset(caption)), raw=True)
 
 
 def panels(
@@ -126,7 +117,9 @@ def panels(
     return figure
 
 
-def show_panels(images: Mapping[str, ArrayLike], *, alt: str, **options: Any) -> None:
+def show_panels(
+    images: Mapping[str, ArrayLike], *, alt: str, caption: str = "", **options: Any
+) -> None:
     """Put `panels` on the page: images side by side, with the options of `panels`.
 
     Parameters
@@ -135,13 +128,17 @@ def show_panels(images: Mapping[str, ArrayLike], *, alt: str, **options: Any) ->
         Title and (y, x) array of each panel.
     alt : str
         What is to be seen, in a sentence or two.
+    caption : str
+        What is to be noticed.
     **options
         Of `panels`: `pixel_size`, `limits`, `label`, `columns`, `width`.
     """
-    show(panels(images, **options), alt=alt)
+    show(panels(images, **options), alt=alt, caption=caption)
 
 
-def table(rows: Sequence[Mapping[str, Any]], *, digits: int = 4, caption: str = "") -> None:
+def table(
+    rows: Sequence[Mapping[str, Any]], *, digits: int = 4, caption: str = "", folded: str = ""
+) -> None:
     """Put a table on the page.
 
     Parameters
@@ -152,6 +149,8 @@ def table(rows: Sequence[Mapping[str, Any]], *, digits: int = 4, caption: str = 
         Significant digits of a number that is not whole.
     caption : str
         What stands in the table.
+    folded : str
+        What is seen of a table that opens on a click, such as one that a figure has said.
     """
     columns: list[list[str]] = []  # as text
     marked: list[list[str]] = []  # as HTML
@@ -173,6 +172,9 @@ def table(rows: Sequence[Mapping[str, Any]], *, digits: int = 4, caption: str = 
         f"<tbody>{''.join(body)}</tbody></table>"
     )
     text = "\n".join([caption, *lines] if caption else lines)
+    if folded:
+        head = f"<summary>{html.escape(folded)}</summary>"
+        page, text = f'<details class="insitu-results">{head}{page}</details>', folded
     display({"text/html": page, "text/plain": text}, raw=True)
 
 
@@ -243,17 +245,18 @@ def scrubber(
     labels: Sequence[str],
     alt: str,
     pixel_size: float,
+    caption: str = "",
     limits: tuple[float, float] | None = None,
     zoom: int = 3,
     name: str = "frame",
     levels: int = 64,
     start: int = 0,
 ) -> None:
-    """Movies side by side with a slider: alive in a notebook, and on the static page too.
+    """Movies side by side with a slider, which needs no kernel.
 
-    With a kernel it is an ipywidgets slider. The same output holds plain HTML with all frames in
-    one sheet: a range input, worked by mouse or arrow keys, shows one of them, and a button plays
-    them; without scripts, and in print, the whole sheet is seen.
+    It is plain HTML with all frames in one sheet: a range input, worked by mouse or arrow keys,
+    shows one of them, and a button plays them; without scripts, and in print, the whole sheet is
+    seen.
 
     Parameters
     ----------
@@ -265,6 +268,8 @@ def scrubber(
         What is to be seen.
     pixel_size : float
         [A].
+    caption : str
+        What is to be noticed.
     limits : (float, float), optional
         Values drawn black and white, the same for all.
     zoom : int
@@ -286,60 +291,41 @@ def scrubber(
     gap = 4
     joined = np.concatenate(
         [np.pad(a, ((0, 0), (0, 0), (0, gap)), constant_values=high) for a in arrays], axis=2
-    )[:, :, :-gap]
+    )
     grey = np.rint(np.clip((joined - low) / (high - low), 0, 1) * 255).astype(np.uint8)
     count, height, width = grey.shape
-    live = live_slider(grey, list(movies), labels, zoom=zoom, name=name, start=start)
     columns = min(count, max(1, round((count * height / width) ** 0.5)))
     rows = -(-count // columns)
     sheet = montage(grey, fill=255, grid_shape=(rows, columns))
     for fewer in sorted({min(levels, n) for n in (levels, 32, 24)}, reverse=True):
         png = few_colours(Image.fromarray(sheet), fewer)
-        if len(png) < _MOST_BYTES:
+        if len(png) < MOST_BYTES:
             break
-    length, text = _bar_length(arrays[0].shape[2] * pixel_size)
-    page = template("scrubber.html").substitute(
-        png=base64.b64encode(png).decode(),
+    wide = arrays[0].shape[2]
+    length, text = _bar_length(wide * pixel_size)
+    bar = scale_html(length / pixel_size / wide, text)
+    views = [
+        f'<div class="insitu-tile" style="max-width:{wide * zoom}px"><div style="text-align:center"'
+        f'>{html.escape(title)}</div><div class="view" style="position:relative">{bar}</div></div>'
+        for title in movies
+    ]
+    body = template("scrubber.html").substitute(
+        sheet=data_address(png),
         alt=html.escape(alt, quote=True),
-        titles="".join(f"<span>{html.escape(t)}</span>" for t in movies),
-        labels=html.escape(json.dumps(list(labels)), quote=True),
+        titles=html.escape(" | ".join(movies)),
+        views="".join(views),
         first=html.escape(labels[start]),
         start=start,
         name=html.escape(name),
         last=count - 1,
-        columns=columns,
-        aspect=f"{width}/{height}",
-        width=width * zoom,
-        bar=f"{100 * length / pixel_size / width:.2f}",
-        bar_text=text,
     )
-    display(live._repr_mimebundle_() | {"text/html": page, "text/plain": alt}, raw=True)
+    places = {"columns": columns, "rows": rows, "movies": len(arrays), "gap": gap, "wide": wide}
+    told = json.dumps({"labels": list(labels), "high": height, **places})
+    more = f' data-sheet="{html.escape(told, quote=True)}"'
+    caption = typeset(caption)
+    display(framed(body, alt=alt, caption=caption, kind="insitu-scrubber", more=more), raw=True)
 
 
 def template(name: str) -> Template:
     """Return the HTML of that name beside this module, with `$name` where values go."""
     return Template((Path(__file__).parent / name).read_text("utf-8").rstrip())
-
-
-def live_slider(
-    frames: NDArray[np.uint8],
-    titles: Sequence[str],
-    labels: Sequence[str],
-    *,
-    zoom: int,
-    name: str,
-    start: int = 0,
-) -> widgets.VBox:
-    """Return the ipywidgets slider of `scrubber`, for a notebook with a kernel."""
-    count, _, width = frames.shape
-    slider = widgets.IntSlider(value=start, min=0, max=count - 1, description=name)
-    picture = widgets.Image(format="png", width=width * zoom)
-    note = widgets.Label()
-
-    def turn(change: Mapping[str, Any]) -> None:
-        picture.value = whole_png(Image.fromarray(frames[change["new"]]))
-        note.value = labels[change["new"]]
-
-    turn({"new": start})
-    slider.observe(turn, names="value")
-    return widgets.VBox([widgets.Label(value=" | ".join(titles)), picture, slider, note])

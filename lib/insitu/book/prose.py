@@ -17,7 +17,7 @@ from insitu.files import whole
 
 MISSING = "\u2013"  # of a page that did without a recording
 _NUMBER = re.compile(
-    r"(?P<number>[-\u2212+]?\d[\d.,]*(?:e[-+]?\d+)?%?|\u2013|)<!--(?P<name>(?:\d\d:)?\w+):(?P<form>[^\s<>]*)-->"
+    r"(?P<number>[-\u2212+]?\d[\d.,]*(?:e[-+]?\d+)?%?|\u2013|)<!--(?P<name>(?:\d\d[a-z]?:)?\w+):(?P<form>[^\s<>]*)-->"
 )
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -23,6 +25,7 @@ import psutil
 import yaml
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
+from PIL import Image
 
 from insitu import InputError, fetch
 from insitu.book import contents, freshness, parameters, prose
@@ -266,7 +269,7 @@ def refresh_page(path: Path) -> list[str]:
     Returns
     -------
     list of str
-        The alt text of each figure that is not the same bytes as before.
+        Number and caption of each figure that is not the same as before.
 
     Raises
     ------
@@ -287,23 +290,37 @@ def refresh_page(path: Path) -> list[str]:
     with whole(path) as unfinished:
         nbformat.write(executed, unfinished)
     results = json.loads(Path(record["notebook"]).with_name("results.json").read_text("utf-8"))
-    prose.write_elsewhere(contents.ROOT / "book", path.stem[:2], results)
+    prose.write_elsewhere(contents.ROOT / "book", path.stem.partition("-")[0], results)
     drawn = pictures(executed)
-    still = [png for png in drawn.values() if not png.startswith("<")]
+    still = [page for page in drawn.values() if "insitu-view" in page]
     if still:  # the first one stands for the chapter, in the README and on the first page
-        picture = contents.ROOT / "book" / "_static" / f"{path.stem}.png"
-        picture.write_bytes(base64.b64decode(still[0]))
-    return [alt for alt, picture in drawn.items() if picture not in before]
+        thumbnail(still[0]).save(contents.ROOT / "book" / "_static" / f"{path.stem}.png")
+    return [words for words, picture in drawn.items() if picture not in before]
 
 
 def pictures(notebook: Any) -> dict[str, str]:
-    """Alt text and content of each figure of a page: a PNG in base64, or HTML."""
+    """Number and caption of each figure of a page, and its HTML."""
     outputs = [o.get("data", {}) for c in notebook.cells for o in c.get("outputs", [])]
     return {
-        data.get("text/plain", ""): data.get("image/png") or data["text/html"]
+        data["text/plain"]: data["text/html"]
         for data in outputs
-        if "image/png" in data or "<figure" in data.get("text/html", "")
+        if "<figure" in data.get("text/html", "")
     }
+
+
+def thumbnail(page: str, high: int = 240, most: int = 4) -> Image.Image:
+    """The first panels of a figure side by side, in one picture."""
+    found = re.findall(r'<img[^>]*src="data:image/png;base64,([^"]+)"', page)[:most]
+    panels = [Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB") for png in found]
+    panels = [
+        p.resize((round(p.width * high / p.height), high), Image.Resampling.NEAREST) for p in panels
+    ]
+    joined = Image.new("RGB", (sum(p.width + 4 for p in panels) - 4, high), "white")
+    left = 0
+    for panel in panels:
+        joined.paste(panel, (left, 0))
+        left += panel.width + 4
+    return joined
 
 
 def processor_speed() -> float:

@@ -11,10 +11,10 @@ from typing import Any
 
 from IPython.display import display
 
+from insitu.book.tiles import framed
+
 _PAGE = Template("""\
-<figure class="insitu-sliders" data-sizes="$sizes" data-labels="$labels" data-values="$values">
 <style>
-.insitu-sliders { margin: 0 0 1em; }
 .insitu-sliders .live-only { display: none; }
 @media screen {
 .insitu-sliders.live .live-only { display: block; }
@@ -57,9 +57,7 @@ $table
     turn();
   });
 })();
-</script>
-</figure>
-""")
+</script>""")
 
 
 def sliders(
@@ -104,16 +102,17 @@ def sliders(
         [label, *(answer(value, *others) for answer in answers.values())]
         for label, value in places.items()
     ]
-    page = _PAGE.substitute(
-        sizes=_attribute([len(said) for said in labels]),
-        labels=_attribute(labels),
-        values=_attribute(values),
+    told = {"sizes": [len(said) for said in labels], "labels": labels, "values": values}
+    more = "".join(f' data-{name}="{_attribute(value)}"' for name, value in told.items())
+    body = _PAGE.substitute(
         controls=controls,
         answers="".join(f"<dt>{html.escape(name)}</dt><dd></dd>" for name in answers),
-        table=_table([along, *answers], rows, f"{caption} ({fixed})"),
+        table=_table([along, *answers], rows, fixed),
     )
-    lines = [caption, f"({fixed})", *("  ".join(row) for row in [[along, *answers], *rows])]
-    display({"text/html": page, "text/plain": "\n".join(lines)}, raw=True)
+    bundle = framed(body, alt=caption, caption=caption, kind="insitu-sliders", more=more)
+    lines = ["  ".join(row) for row in [[f"({fixed})"], [along, *answers], *rows]]
+    bundle["text/plain"] = "\n".join([bundle["text/plain"], *lines])
+    display(bundle, raw=True)
 
 
 def _attribute(value: Any) -> str:

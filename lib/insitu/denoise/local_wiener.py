@@ -14,6 +14,7 @@ from torch.nn import functional
 from insitu import InputError
 
 THRESHOLD = 3.0  # how often the noise's mean power is taken off
+CACHE = 2**18  # pixels of windows that a processor has at hand; a GPU takes all at once
 
 
 def local_wiener(
@@ -59,29 +60,52 @@ def local_wiener(
     margin = side - step
     rows, columns = images.shape[-2:]
     fill = [margin + (-(n + 2 * margin - side) % step) for n in (columns, rows)]
-    padded = mirrored(images, (margin, fill[1]), (margin, fill[0]))
+    padded = mirrored(images, (margin, fill[1]), (margin, fill[0]))[:, 0]
     weight = torch.hann_window(side, periodic=False, device=images.device).add(1e-3).sqrt()
     weight = weight[:, None] * weight
-    windows = padded[:, 0].unfold(1, side, step).unfold(2, side, step)  # (n, a, b, side, side)
-    mean = windows.mean((-1, -2), keepdim=True)
-    spectrum = torch.fft.rfft2((windows - mean) * weight)
-    power = spectrum.real**2 + spectrum.imag**2
     fy = torch.fft.fftfreq(side, device=images.device)[:, None]
     fx = torch.fft.rfftfreq(side, device=images.device)
-    noise = power[..., torch.hypot(fy, fx) > 0.42].mean(-1)[..., None, None]
-    gain = (1 - threshold * noise / power.clamp(min=1e-20)).clamp(min=0)
-    kept = torch.fft.irfft2(spectrum * gain, s=(side, side)) * weight + mean * weight**2
-
-    def joined(values: Tensor) -> Tensor:
-        columns_of = values.reshape(len(values), -1, side * side).mT
-        return functional.fold(columns_of, padded.shape[-2:], side, stride=step)
-
-    whole = joined(kept) / joined((weight**2).expand_as(kept[:1]))
+    high = (torch.hypot(fy, fx) > 0.42).float().flatten()
+    high = high / high.sum()
+    whole, weights = torch.zeros_like(padded), torch.zeros_like(padded[:1])
+    many = padded.shape[2] // step  # windows in a row of them
+    some = len(padded) if images.is_cuda else max(1, CACHE // (many * side**2))
+    for y in range(0, padded.shape[1] - side + 1, step):
+        strip = slice(y, y + side)
+        for n in range(0, len(padded), some):
+            part = padded[n : n + some, strip]
+            windows = part.unfold(2, side, step).movedim(2, 1).flatten(0, 1)
+            mean = windows.mean((-1, -2), keepdim=True)
+            spectrum = torch.fft.rfft2((windows - mean).mul_(weight))
+            power = spectrum.real.square().add_(spectrum.imag.square()).clamp_(min=1e-20)
+            noise = (power.flatten(1) @ high)[:, None, None]
+            gain = (-threshold * noise / power).add_(1).clamp_(min=0)
+            kept = torch.fft.irfft2(spectrum * gain, s=(side, side))
+            kept = kept.addcmul_(mean, weight).mul_(weight)
+            _add(whole[n : n + some, strip], kept.unflatten(0, (len(part), -1)), step)
+        _add(weights[:, strip], (weight**2).expand(1, many - side // step + 1, -1, -1), step)
+    whole = whole.div_(weights)[:, None]
     return whole[..., margin : margin + rows, margin : margin + columns]
+
+
+def _add(strip: Tensor, windows: Tensor, step: int) -> None:
+    """Add a row of windows (n, k, side, side), each a step from the last, to (n, side, x)."""
+    side = windows.shape[-1]
+    every = side // step  # windows that do not overlap
+    for k in range(min(every, windows.shape[1])):
+        apart = windows[:, k::every]
+        begin, length = k * step, apart.shape[1] * side
+        place = strip[..., begin : begin + length].unflatten(-1, (-1, side))
+        place.movedim(-2, 1).add_(apart)
 
 
 def mirrored(images: Tensor, rows: tuple[int, int], columns: tuple[int, int]) -> Tensor:
     """Continue images by their mirror images, as often as it takes, before and after each axis."""
+    if not any(rows + columns):
+        return images
+    once = max(rows) < images.shape[-2] and max(columns) < images.shape[-1]
+    if once and images.ndim in (3, 4):  # several times as fast
+        return functional.pad(images, (*columns, *rows), mode="reflect")
     for axis, (before, after) in ((-2, rows), (-1, columns)):
         length = images.shape[axis]
         period = max(1, 2 * (length - 1))

@@ -100,14 +100,23 @@ def _windowed(images: Tensor, grid: int) -> Tensor:
 def warped(images: Tensor, flow: Tensor, grid: int = GRID) -> Tensor:
     """Images (n, y, x) as seen at each place moved by the flow (n, 2, rows, columns) [pixels]."""
     rows, columns = images.shape[-2:]
-    full = functional.interpolate(flow, scale_factor=grid, mode="bilinear", align_corners=False)
+    coarse = flow.shape[-2:]
+    down, right = _between(rows, grid, coarse[0], flow), _between(columns, grid, coarse[1], flow)
+    full = down @ flow @ right.mT
     y, x = (torch.arange(k, dtype=images.dtype, device=images.device) for k in (rows, columns))
-    at_x = (2 * (x + full[:, 0, :rows, :columns]) + 1) / columns - 1
-    at_y = (2 * (y[:, None] + full[:, 1, :rows, :columns]) + 1) / rows - 1
-    places = torch.stack([at_x, at_y], -1)
+    places = images.new_empty(len(flow), rows, columns, 2)
+    torch.add((2 * x + 1) / columns - 1, full[:, 0], alpha=2 / columns, out=places[..., 0])
+    torch.add((2 * y[:, None] + 1) / rows - 1, full[:, 1], alpha=2 / rows, out=places[..., 1])
     return functional.grid_sample(
         images[:, None], places, mode="bilinear", padding_mode="reflection", align_corners=False
     )[:, 0]
+
+
+def _between(number: int, grid: int, coarse: int, like: Tensor) -> Tensor:
+    """Weights (number, coarse) by which pixels lie between places of a grid, for a product."""
+    place = (torch.arange(number, dtype=like.dtype, device=like.device) + 0.5) / grid - 0.5
+    at = torch.arange(coarse, dtype=like.dtype, device=like.device)
+    return (1 - (place.clamp(0, coarse - 1)[:, None] - at).abs()).clamp(min=0)
 
 
 def motion(pictures: Tensor, batch: int = 16) -> tuple[Tensor, Tensor]:
@@ -129,7 +138,7 @@ def motion(pictures: Tensor, batch: int = 16) -> tuple[Tensor, Tensor]:
 def at_places(flow: Tensor, at: Tensor) -> Tensor:
     """A coarse flow at places that lie `at` [pixels] from its own."""
     rows, columns = flow.shape[-2:]
-    y, x = (torch.arange(k, dtype=flow.dtype) for k in (rows, columns))
+    y, x = (torch.arange(k, dtype=flow.dtype, device=flow.device) for k in (rows, columns))
     at_x = (2 * (x + at[:, 0] / GRID) + 1) / columns - 1
     at_y = (2 * (y[:, None] + at[:, 1] / GRID) + 1) / rows - 1
     return functional.grid_sample(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from tqdm import tqdm
 from insitu import InputError, checks
 from insitu.denoise.binning import BinnedMovie, Frames, binning, tiles, unbinned
 from insitu.denoise.blind_networks import UDVD, BlindVideoUNet
+from insitu.denoise.networks import symmetrised
 from insitu.denoise.surroundings import HALO, Surroundings
 from insitu.learning.training import Result
 
@@ -81,7 +81,13 @@ class MovieDenoiser:
             Expected counts, none below `least`.
         """
         chosen = list(range(counts.shape[0]) if frames is None else frames)
-        network = partial(_answers, self.network, symmetric=symmetric)
+        layout = torch.channels_last
+
+        def plain(images: Tensor) -> Tensor:
+            answer: Tensor = self.network(images.contiguous(memory_format=layout))
+            return answer
+
+        network = partial(symmetrised, plain) if symmetric else plain
         return self._predicted(network, counts, pixel_size, chosen, progress=progress)
 
     def first_guess(
@@ -143,14 +149,3 @@ class MovieDenoiser:
         shown |= {key: tuple(shown[key]) for key in ("windows", "filtered")}
         least = 0.0 if record.get("counts", True) else -np.inf
         return cls(network, Surroundings(**shown), float(record["mean"]), least)
-
-
-def _answers(network: nn.Module, images: Tensor, symmetric: bool) -> Tensor:
-    if not symmetric:
-        return network(images.contiguous(memory_format=torch.channels_last))
-    total = torch.zeros_like(images[:, :1])
-    for turns, mirror in product(range(4), (False, True)):
-        turned = torch.rot90(images, turns, (2, 3))
-        answer = network((turned.mT if mirror else turned).contiguous())
-        total += torch.rot90(answer.mT if mirror else answer, -turns, (2, 3))
-    return total / 8

@@ -10,8 +10,8 @@ it is shown behaves alike at every dose [1]_.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Callable, Sequence
+from itertools import pairwise, product
 
 import torch
 from torch import Tensor, nn
@@ -144,13 +144,14 @@ class BiasFreeUNet(nn.Module):
                 self.mixed.weight.zero_()[0, -1, 2, 2] = 1
                 self.last.weight.mul_(0.1)
 
-    def forward(self, counts: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, counts: Tensor, copies: int = 1) -> Tensor:
+        """From (n, inputs / copies, y, x), each of which stands for so many equal inputs."""
         rows, columns = counts.shape[-2:]
         unit = self.unit
         fill = (-rows % unit, -columns % unit)
         x = mirrored(counts, (0, fill[0]), (0, fill[1])) if any(fill) else counts
         shown = torch.cat([x, *(local_wiener(x, side) for side in self.windows)], 1)
-        x = self.first(functional.pixel_unshuffle(shown, self.fold))
+        x = self.folded(shown, copies)
         kept: list[Tensor] = []
         for stage, shrink in zip(self.down[:-1], self.shrink, strict=True):
             x = stage(x)
@@ -164,6 +165,13 @@ class BiasFreeUNet(nn.Module):
             answer = answer + self.mixed(shown)
         return answer[..., :rows, :columns]
 
+    def folded(self, shown: Tensor, copies: int) -> Tensor:
+        """The first convolution of folded images, as one with steps of `fold`: nothing is moved."""
+        fold, weight = self.fold, self.first.weight.unflatten(1, (-1, copies, self.fold, self.fold))
+        weight = weight.sum(2).permute(0, 1, 4, 2, 5, 3)  # (outputs, inputs, 3, fold, 3, fold)
+        weight = weight.flatten(2, 3).flatten(3, 4)
+        return functional.conv2d(shown, weight, self.first.bias, stride=fold, padding=fold)
+
 
 class Residual(nn.Module):
     """x + gain * conv(relu(conv(relu(x)))), the gain of each channel learned."""
@@ -174,7 +182,23 @@ class Residual(nn.Module):
         self.gain = nn.Parameter(torch.full((channels, 1, 1), 0.2))
 
     def forward(self, x: Tensor) -> Tensor:  # noqa: D102
-        return x + self.gain * self.second(functional.relu(self.first(functional.relu(x))))
+        change = self.second(functional.relu(self.first(functional.relu(x))))
+        return torch.addcmul(x, self.gain, change)
+
+
+def symmetrised(answer: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """Mean of the answers (.., y, x) to the eight rotations and mirror images, each turned back.
+
+    >>> image = torch.rand(1, 1, 8, 12)
+    >>> bool(torch.allclose(symmetrised(lambda turned: turned, image), image))
+    True
+    """
+    total: Tensor | float = 0.0
+    for turns, mirror in product(range(4), (False, True)):
+        turned = torch.rot90(images, turns, (-2, -1))
+        found = answer((turned.mT if mirror else turned).contiguous())
+        total = total + torch.rot90(found.mT if mirror else found, -turns, (-2, -1))
+    return torch.as_tensor(total / 8)
 
 
 def with_constants(network: nn.Module) -> nn.Module:

@@ -7,6 +7,7 @@ true; where a particle turns as a whole, a sum along its motion is both.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -91,12 +92,15 @@ def mean_along(
     for k in range(1, max(widths) // 2 + 1):
         for sign, flow, path in ((1, forward, paths[0]), (-1, backward, paths[1])):
             there = chosen + sign * k
-            inside = (there >= 0) & (there < len(movie))
+            inside: Any = (there >= 0) & (there < len(movie))
             if not bool(inside.any()):
                 continue
+            if bool(inside.all()):
+                inside = slice(None)  # nothing is copied
             step = flow[there[inside] - int(sign > 0)]  # from the frame before on the way
             path[inside] = path[inside] + at_places(step, path[inside])
             total[inside] += warped(movie[there[inside]], path[inside])
             count[inside] += 1
-        means[2 * k + 1] = total / count.clamp(min=1)
+        if 2 * k + 1 in widths:
+            means[2 * k + 1] = total / count.clamp(min=1)
     return torch.stack([means[width] for width in widths], 1)

@@ -10,5 +10,6 @@
 - `ensembles`: several fits: their mean, their standard deviation, their files
 - `errorbars`: what error bars cover by region, and factors that mend them
 - `alloying`: volume, mixing and diffusivity of two metals
+- `rendering`: a volume of two metals as one sees it: silver as glass, with its gold
 - `needle`: a benchmark that changes, from a real recording
 """
