@@ -1,7 +1,7 @@
 """Make the networks that count atoms, on any machine: slabs, images, training, calibration.
 
-    python data/learn_occupancy.py [--output FOLDER] [--slabs 1200] [--images 12000]
-        [--steps 40000] [--site-steps 12000] [--device auto]
+    python data/learn_occupancy.py [--output FOLDER] [--slabs 2400] [--images 12000]
+        [--steps 40000] [--site-steps 40000] [--device auto]
         [--start checkpoints/occupancy.safetensors]
 
 Whatever is there is not made again: waves (`ceria_waves`), images (`occupancy.*.safetensors`,
@@ -76,7 +76,7 @@ def write_pixels(
 def write(
     folder: Path,
     *,
-    slabs_made: int = 1200,
+    slabs_made: int = 2400,
     images: int = 12_000,
     steps: int = learning.SETTINGS.steps,
     site_steps: int = learning_sites.SETTINGS.steps,
@@ -100,7 +100,7 @@ def write(
                 seed=seed,
             )
         )
-        for part, each, seed in (("train", 10, 11), ("validation", 4, 12))
+        for part, each, seed in (("train", 20, 11), ("validation", 4, 12))
     ]
     result = learning_sites.learn_columns(
         *pools,
@@ -114,7 +114,7 @@ def write(
     result.network.cpu()
     result.save(path, **record)
     judged = judging.judge(
-        load_counter(pixels, path), slabs.slabs(waves, "validation"), images=6, seed=5
+        load_counter(pixels, path), slabs.slabs(waves, "validation"), images=2, seed=5
     )
     return result.save(path, calibration=asdict(judging.calibrate(judged)), **record)
 
@@ -125,7 +125,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--output", type=Path, default=Path(__file__).parent)
-    parser.add_argument("--slabs", type=int, default=1200, dest="slabs_made")
+    parser.add_argument("--slabs", type=int, default=2400, dest="slabs_made")
     parser.add_argument("--images", type=int, default=12_000)
     parser.add_argument("--steps", type=int, default=learning.SETTINGS.steps)
     parser.add_argument("--site-steps", type=int, default=learning_sites.SETTINGS.steps)

@@ -22,6 +22,7 @@ from insitu.measure.occupancy.intervals import (
 from insitu.measure.occupancy.judging import HEATS, Judged, calibrate, estimates, judge
 from insitu.measure.occupancy.network import UNITS, AtomCounter, expected_atoms, log_occupancy
 from insitu.measure.occupancy.oracle import Responses, priors_of, responses, targets, told_all
+from insitu.measure.occupancy.periods import lattices_in, share_of_lattice
 from insitu.measure.occupancy.sites import columns_in, crystals_in
 from insitu.measure.occupancy.slabs import specimen_of, views_of
 from insitu.simulate.ceria import Slab, random_slab
@@ -106,6 +107,21 @@ def test_no_crystal_where_there_are_no_columns():
     classes = torch.zeros(3, 128, 128)
     classes[0] = 6.0
     assert crystals_in(classes) == []
+
+
+@pytest.mark.parametrize("turn", [0.0, 33.0])
+def test_a_lattice_too_faint_to_be_seen_stands_out_of_its_frequencies(specimen, turn):
+    views = view(specimen, defocus=0.0, turn=turn)
+    counts = drawn(views.clean[0], 120.0)
+    vectors = dict(lattices_in(counts))["110"]
+    cations = views.places[0][specimen.columns.cation[views.column[0]]] * 0.2
+    cells = cations @ np.linalg.inv(vectors)
+    for numbers in ([1, 1], [1, -1], [2, 0], [0, 2]):  # all cations scatter in phase
+        assert abs(np.exp(2j * np.pi * cells @ numbers).mean()) > 0.95
+    assert share_of_lattice(counts, "110", vectors) > 0.7
+    assert share_of_lattice(counts, "110", vectors * 1.2) < 0.6
+    noise = drawn(np.ones((128, 128)), 120.0)
+    assert share_of_lattice(noise, "110", vectors) == 0.0
 
 
 def test_windows_turn_with_the_crystal():
@@ -248,7 +264,6 @@ def made_up(columns=6000, images=40, seed=0, spread=0.7):
         told,
         np.full(images, 3.0),
         np.full(images, 3.0),
-        np.ones(images),
         np.ones((images, 3), int),
         np.abs(np.log(HEATS)),
         np.eye(3, dtype=int),

@@ -3,6 +3,7 @@
 - `counter`: `load_counter`, and the table, the maps and the refusals that it gives; start here
 - `network`: what is a column: a network that says of every pixel of an image
 - `sites`: where the crystal lies, from what the network says of pixels
+- `periods`: where it lies when columns are too faint to be seen, from the counts' frequencies
 - `frames`: columns seen in the axes of their crystal, and the network that counts atoms so
 - `intervals`: what makes the bins in which intervals are calibrated, and the calibration itself
 - `slabs`: slabs of ceria, their waves, and images with the truth

@@ -51,7 +51,7 @@ class ColumnCounter(nn.Module):
         Channels of the layers of the image, and of a site.
     """
 
-    def __init__(self, image: int = 192, column: int = 256) -> None:
+    def __init__(self, image: int = 384, column: int = 384) -> None:
         super().__init__()
         self.options = {"image": image, "column": column}
         size = WINDOW**2

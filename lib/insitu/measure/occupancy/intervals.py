@@ -32,9 +32,8 @@ class Calibration:
     classes: float = 1.0  # temperature of the classes of pixels
     atoms: tuple[float, float] = (1.0, 1.0)  # of the atoms in anions, and in cations
     factors: Mapping[str, float] = field(default_factory=dict)  # of the width, of every bin
-    inside: float = 0.0  # logits of `inside` and `fits` below which it abstains
-    fits: float = 0.0
-    agreement: float = 0.0  # of columns and sites, likewise
+    inside: float = 0.0  # logits of lens and tilt being like those taught below which it abstains
+    fits: float = 0.0  # log-odds of the lattice, likewise
 
     def probability(self, atoms: Tensor, cation: NDArray[np.bool_]) -> Array:
         """Probabilities (n, 13) of 0 to 12 atoms of the logits (n, 12) of columns."""

@@ -39,7 +39,7 @@ from insitu.simulate.imaging import Optics
 Array = NDArray[np.float64]
 MATCH = 0.5  # farthest that a column is found from where it is [A]
 FIELD = 25.6  # of an image that is judged [A]
-AGREE = 0.35  # of columns and sites, at least; so few agree where there is no ceria, too
+MISPLACED = 0.02  # share of images whose lattice is elsewhere, among those that are trusted
 
 
 class Judged(NamedTuple):
@@ -55,8 +55,7 @@ class Judged(NamedTuple):
     told: Array  # (m, 3) conditions as the network sees them; NaN where no crystal was found
     true: Array  # (m, 3) as they are [A], [degrees], [atoms]
     inside: Array  # (m,) logits; -100 where no crystal was found
-    fits: Array  # (m,) logits
-    agreement: Array  # (m,) share of the columns seen that lie on sites; 0 without a crystal
+    fits: Array  # (m,) log-odds of the lattice being where it was found
     columns: NDArray[np.int64]  # (m, 3) of columns that exist, were found and exist, were found
     pixels: Array  # (temperatures,) mean negative log-likelihood of classes for `HEATS`
     confusion: NDArray[np.int64]  # (3, 3) of true and of found classes of pixels
@@ -70,11 +69,7 @@ class Judged(NamedTuple):
 
     def trusted(self, calibration: Calibration) -> NDArray[np.bool_]:
         """Images (m,) on which a counter with this calibration does not abstain."""
-        return np.asarray(
-            (self.fits >= calibration.fits)
-            & (self.inside >= calibration.inside)
-            & (self.agreement >= calibration.agreement)
-        )
+        return np.asarray((self.fits >= calibration.fits) & (self.inside >= calibration.inside))
 
     def f1(self, images: NDArray[np.bool_] | None = None) -> float:
         """Twice the columns found and there, over all found and all there; of some images."""
@@ -134,7 +129,7 @@ def judge(
             seen.append((dose, true, *image))
     atoms, *truths = zip(*rows, strict=True)
     found, cation, present, possible, image_of = (np.concatenate(part) for part in truths)
-    dose_of, true_of, told_of, inside_of, fits_of, agreement, counts_of, heats, confusion = (
+    dose_of, true_of, told_of, inside_of, fits_of, counts_of, heats, confusion = (
         np.array(part) for part in zip(*seen, strict=True)
     )
     return Judged(
@@ -149,7 +144,6 @@ def judge(
         true_of,
         inside_of,
         fits_of,
-        agreement,
         counts_of,
         heats.mean(0),
         confusion.sum(0),
@@ -205,7 +199,7 @@ def _held(
         nothing = np.zeros(0, int)
         row = (torch.zeros(0, MOST), nothing > 0, nothing > 0, nothing, nothing, nothing)
         counted = [int(within(truth[there]).sum()), 0, 0]
-        return row, (np.full(3, np.nan), -100.0, -100.0, 0.0, counted, heats, confusion)
+        return row, (np.full(3, np.nan), -100.0, -100.0, counted, heats, confusion)
     kept = counter.calibration.probability(seen.atoms, seen.crystal.cation)[:, 0] < 0.5
     places = seen.crystal.places[kept] / PIXEL
     distance, nearest = cKDTree(truth[there]).query(places, distance_upper_bound=MATCH / PIXEL)
@@ -222,24 +216,25 @@ def _held(
         columns.possible[of],
         np.full(int(both.sum()), number),
     )
-    image = (seen.conditions, seen.inside, seen.fits, seen.crystal.agreement)
+    image = (seen.conditions, seen.inside, seen.evidence)
     return row, (*image, counted, heats, confusion)
 
 
 def calibrate(judged: Judged) -> Calibration:
     """Temperatures, widths of intervals and thresholds of abstention from validation slabs.
 
-    Of the images of the range 1.5 % are refused by each of the three thresholds, and those on whose
-    lattice few columns lie; their columns calibrate nothing.
+    Of the images of the range 1.5 % are refused for their lens and tilt, and as many as it takes
+    that of the rest 2 % have their lattice elsewhere, or none; their columns calibrate nothing.
     """
     ranged = judged.in_range
-    limits = [
-        float(np.quantile(values[ranged], 0.015))
-        for values in (judged.inside, judged.fits, judged.agreement)
-    ]
-    heat = float(HEATS[judged.pixels.argmin()])
-    agreement = max(AGREE, limits[2])
-    found = Calibration(heat, inside=limits[0], fits=limits[1], agreement=agreement)
+    inside = float(np.quantile(judged.inside[ranged], 0.015))
+    there, both, found_there = judged.columns[ranged].T
+    placed = 2 * both > 0.7 * (there + found_there)  # half a lattice agrees with any other
+    order = np.argsort(-judged.fits[ranged])
+    wrong = np.cumsum(~placed[order]) / np.arange(1, len(order) + 1)
+    last = int(np.flatnonzero(wrong <= MISPLACED).max(initial=0))
+    fits = float(judged.fits[ranged][order][last])
+    found = Calibration(float(HEATS[judged.pixels.argmin()]), inside=inside, fits=fits)
     kept = (ranged & judged.trusted(found))[judged.image]
     heats = []
     for cation in (False, True):

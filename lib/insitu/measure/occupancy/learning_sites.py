@@ -31,17 +31,17 @@ from insitu.simulate.ceria import FRAMES, Slab
 Array = NDArray[np.float64]
 
 SETTINGS = Settings(
-    steps=12_000,
+    steps=40_000,
     optimiser="adam",
     learning_rate=1e-3,
     warm_up=100,
     average=0.998,
     bfloat16=True,
-    validate_every=500,
-    save_every=500,
+    validate_every=1000,
+    save_every=1000,
 )
 ASKED = 64  # sites of an image in a step
-LAME = 0.15  # share of images whose sites are said to be elsewhere
+LAME = 0.3  # share of images whose sites are said to be elsewhere
 AXES = {"110": ([0.0, 0.0, 1.0], [1.0, 1.0, 0.0]), "100": ([0.0, 0.0, 1.0], [0.0, 1.0, 0.0])}
 
 
@@ -202,10 +202,14 @@ def make_looks(
 
 
 def _misplaced(truth: SitePool, generator: torch.Generator) -> tuple[SitePool, Tensor]:
-    """Some images with the sites of another one, or moved by 0.8 to 2.2 A; weights of all."""
+    """Some images with the sites of another one, or moved; weights of all.
+
+    Half of those that are moved are moved to another centre of symmetry of the cell, where an image
+    looks most alike; the others by 0.8 to 2.2 A.
+    """
     images = len(truth.clean)
     drawn = torch.rand(images, generator=generator)
-    other, moved = drawn < 0.4 * LAME, (drawn >= 0.4 * LAME) & (drawn < LAME)
+    other, moved = drawn < 0.2 * LAME, (drawn >= 0.2 * LAME) & (drawn < LAME)
     order = torch.randperm(images, generator=generator)
     parts = truth._asdict()
     for name in ("zone", "vectors", "places", "cation", "atoms"):
@@ -213,8 +217,14 @@ def _misplaced(truth: SitePool, generator: torch.Generator) -> tuple[SitePool, T
         parts[name] = torch.where(other.view(-1, *[1] * (part.ndim - 1)), part[order], part)
     angle = 2 * np.pi * torch.rand(images, generator=generator)
     far = 0.8 + 1.4 * torch.rand(images, generator=generator)
-    step = torch.stack([angle.cos(), angle.sin()], 1) * (moved * far)[:, None]
-    parts["places"] = parts["places"] + step[:, None]
+    step = torch.stack([angle.cos(), angle.sin()], 1) * far[:, None]
+    centres = {name: torch.from_numpy(zone.centres).float() for name, zone in ZONES.items()}
+    number = torch.randint(12, (images,), generator=generator)
+    shares = {name: some[number % len(some)] for name, some in centres.items()}
+    share = torch.where(truth.zone[:, None] > 0, shares["110"], shares["100"])
+    alike = torch.einsum("nk,nkx->nx", share, parts["vectors"])
+    step = torch.where(torch.rand(images, 1, generator=generator) < 0.5, alike, step)
+    parts["places"] = parts["places"] + (step * moved[:, None])[:, None]
     parts["fits"] = (~other & ~moved).float()
     weight = torch.where(other | moved, 0.3 + 0.7 * torch.rand(images, generator=generator), 1.0)
     return SitePool(**parts), weight

@@ -41,12 +41,17 @@ class Zone(NamedTuple):
     cations: Array  # (n, 2) in shares of the sides
     anions: Array
     turns: float  # after which it is itself again [degrees]
+    centres: Array  # (n, 2) of symmetry, beside the cations: an image looks much alike from there
 
 
 _QUARTERS = np.array([[0.25, 0.0], [0.75, 0.0], [0.25, 0.5], [0.75, 0.5]])
+_CENTRES = np.array([[0.25, 0.25], [0.25, -0.25], [0.5, 0.0], [0.25, 0.0]])
+_HALVES = np.array([[0.5, 0.5], [0.5, 0.0], [0.0, 0.5]])
 ZONES = {
-    "110": Zone((CEO2, CEO2 / 2**0.5), np.array([[0.0, 0.0], [0.5, 0.5]]), _QUARTERS, 180.0),
-    "100": Zone((CEO2 / 2, CEO2 / 2), np.zeros((1, 2)), np.full((1, 2), 0.5), 90.0),
+    "110": Zone(
+        (CEO2, CEO2 / 2**0.5), np.array([[0.0, 0.0], [0.5, 0.5]]), _QUARTERS, 180.0, _CENTRES
+    ),
+    "100": Zone((CEO2 / 2, CEO2 / 2), np.zeros((1, 2)), np.full((1, 2), 0.5), 90.0, _HALVES),
 }
 
 
@@ -57,7 +62,6 @@ class Crystal(NamedTuple):
     vectors: Array  # (2, 2) rows: the cell's sides, y and x [A]
     places: Array  # (n, 2) all sites of the image, y and x [A]
     cation: NDArray[np.bool_]  # (n,)
-    agreement: float  # share of the columns seen, and of CHANCE more, on sites of their species
 
 
 def crystals_in(classes: Tensor) -> list[Crystal]:
@@ -85,11 +89,18 @@ def crystals_in(classes: Tensor) -> list[Crystal]:
                 sites, kind = sites_in(zone, origin, vectors, maps.shape[1:])
             strain = np.linalg.norm(vectors, axis=1) / zone.sides - 1
             if len(sites) and np.abs(strain).max() < STRAIN:
-                distance, nearest = cKDTree(sites).query(found * PIXEL)
-                agree = (distance < 0.5 * NEAR) & (kind[nearest] == cation)
-                agreement = float(agree.sum() / (len(found) + CHANCE))
-                crystals.append(Crystal(name, vectors, sites, kind, agreement))
+                crystals.append(Crystal(name, vectors, sites, kind))
     return crystals
+
+
+def agreement_of(crystal: Crystal, classes: Tensor) -> float:
+    """Share of the columns seen, and of CHANCE more, that lie on sites of their species."""
+    found = columns_in(classes)
+    if not len(found) or not len(crystal.places):
+        return 0.0
+    distance, nearest = cKDTree(crystal.places).query(found * PIXEL)
+    agree = (distance < 0.5 * NEAR) & (crystal.cation[nearest] == _is_cation(classes, found))
+    return float(agree.sum() / (len(found) + CHANCE))
 
 
 def _placed(maps: Array, zone: Zone) -> list[tuple[Array, Array]]:
@@ -111,7 +122,7 @@ def _placed(maps: Array, zone: Zone) -> list[tuple[Array, Array]]:
     spectrum = fft.fft2(np.roll(padded, [-middle[0], -middle[1]], (1, 2)))
     step = 0.5 * 1.9 / (PIXEL * max(part.shape[1:]))
     turns = np.arange(0, np.deg2rad(zone.turns), step)
-    g = np.stack([(index / zone.sides) @ _turned(turn) for turn in turns])
+    g = np.stack([(index / zone.sides) @ turned(turn) for turn in turns])
     at = np.moveaxis(g, 2, 0) * PIXEL * side
     own = [ndimage.map_coordinates(m, at, order=1, mode="grid-wrap") for m in spectrum]
     terms = np.zeros((len(turns), GRID, GRID), complex)
@@ -127,14 +138,15 @@ def _placed(maps: Array, zone: Zone) -> list[tuple[Array, Array]]:
     again[np.ix_((row + near) % GRID, (column + near) % GRID)] = -np.inf
     placed = []
     for k, surface in ((best, fit[best]), (best, again), (other, fit[other])):
-        vectors = np.diag(zone.sides) @ _turned(turns[k])
+        vectors = np.diag(zone.sides) @ turned(turns[k])
         share = np.array(divmod(int(surface.argmax()), GRID)) / GRID
         origin = share @ vectors + (np.array(corner) + middle) * PIXEL
         placed.append((origin, vectors))
     return placed
 
 
-def _turned(angle: float) -> Array:
+def turned(angle: float) -> Array:
+    """The matrix that turns rows (y, x) by an angle [rad]."""
     return np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
 
 
@@ -174,6 +186,17 @@ def refined(
     design = np.concatenate([np.ones((len(cells), 1)), cells], 1)
     solved, _, rank, _ = np.linalg.lstsq(design, places[some], rcond=1e-3)
     return (solved[0], solved[1:]) if rank == 3 else None
+
+
+def elsewhere(crystal: Crystal, shape: tuple[int, ...]) -> list[Crystal]:
+    """The same lattice with its cations at each other centre of symmetry, in an image (y, x)."""
+    zone = ZONES[crystal.zone]
+    first = crystal.places[crystal.cation][0] if crystal.cation.any() else crystal.places[0]
+    places = [
+        sites_in(zone, first + share @ crystal.vectors, crystal.vectors, shape)
+        for share in zone.centres
+    ]
+    return [Crystal(crystal.zone, crystal.vectors, *some) for some in places]
 
 
 def columns_in(classes: Tensor) -> Array:
