@@ -102,6 +102,15 @@ def test_a_wide_plot_is_drawn_for_a_phone_too(shown):
     assert narrow.width / narrow.height < 0.6 * wide.width / wide.height
 
 
+def test_names_that_take_room_are_drawn_narrower_still(shown):
+    figure, axis = plt.subplots(figsize=(7.6, 3))
+    axis.barh(["a name that takes much room", "another"], [1, 2])
+    axis.tick_params(labelsize=8)
+    figures.show(figure, alt="Two bars with long names beside them.")
+    picture = BeautifulSoup(shown[0][0][0]["text/html"], "html.parser").find("picture")
+    assert float(picture["data-narrow"]) * tiles.PHONE >= 0.99 * tiles.LEAST
+
+
 @pytest.mark.usefixtures("shown")
 def test_axes_that_share_a_scale_each_say_it():
     figure, axes = plt.subplots(1, 2, sharey=True)

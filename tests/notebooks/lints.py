@@ -186,7 +186,7 @@ def outputs(path, notebook):
 def readable(figure):
     """A figure has a number and a caption, pictures have words, and a phone shows its letters."""
     said = figure.find("figcaption").get_text()
-    assert re.match(r"Figure (\d+\.)?\d+\. \S+ \S+", said), said
+    assert re.match(r"Figure (\d+[a-z]?\.)?\d+\. \S+ \S+", said), said
     for image in figure("img"):
         assert len(image["alt"].split()) >= 4
         drawn = image.find_parent("picture") or image

@@ -11,7 +11,7 @@ import base64
 import html
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -150,7 +150,7 @@ def _pictures(
 ) -> dict[Axes, dict[str, Any]]:
     """Pictures of the axes, in as few bytes as they need."""
     raw = {axis: _own_pixels(axis) for axis in places}
-    small = {a: LEAST / letters[a] for a in places if letters[a] and LEAST / letters[a] > PHONE}
+    small = [a for a in places if 0 < letters[a] * PHONE < LEAST]
     found: dict[Axes, dict[str, Any]] = {}
     for dots, levels in _QUALITIES:
         drawn = _drawn(figure, dots)
@@ -163,15 +163,24 @@ def _pictures(
         if sum(len(picture["png"]) for picture in found.values()) < MOST_BYTES:
             break
     if small:
-        wide, high = figure.get_size_inches()
-        figure.set_size_inches(wide * PHONE / max(small.values()), high)
-        figure.canvas.draw()
-        drawn = _drawn(figure, 144)
-        for axis in small:
-            place = _place(figure, axis)
-            found[axis]["narrow"] = few_colours(drawn.crop(_corners(place, drawn, 144)), 24)
-            found[axis]["letters"] = _letters(axis) / place.width
+        drawn = _narrow(figure, small)
+    for axis in small:
+        place = _place(figure, axis)
+        found[axis]["narrow"] = few_colours(drawn.crop(_corners(place, drawn, 144)), 24)
+        found[axis]["letters"] = _letters(axis) / place.width
     return found
+
+
+def _narrow(figure: Figure, axes: Sequence[Axes]) -> Image.Image:
+    """Draw a figure so narrow that the letters of these axes can be read on a phone."""
+    for _ in range(4):  # words keep their size, so that one step may not do
+        least = min(_letters(axis) / _place(figure, axis).width for axis in axes)
+        wide, high = figure.get_size_inches()
+        if least * PHONE >= LEAST or wide < 3:
+            break
+        figure.set_size_inches(wide * PHONE * least / LEAST, high)
+        figure.canvas.draw()
+    return _drawn(figure, 144)
 
 
 def _drawn(figure: Figure, dots: int) -> Image.Image:
