@@ -1,5 +1,5 @@
-# make book: everything for reading;  make lab: JupyterLab;  make student, make bundle: a class;
-#  make check, make test: for changing.
+# make book: everything for reading;  make lab: JupyterLab;  make student, make bundle: for a class;
+# make check, make test: for changing.
 # The first Python from 3.11 to 3.13 that runs; PYTHON=... names another one.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 11, 5) <= sys.version_info < (3, 14))' 2>/dev/null \
