@@ -47,8 +47,9 @@ def test_it_holds_all_that_a_class_needs(unpacked):
     wanted = [*HELD, *(f"notebooks/{c.path.name}" for c in chapters)]
     wanted += [f"html/notebooks/{c.name}.html" for c in chapters]
     wanted += [f"data/checkpoints/{p.name}" for p in (contents.ROOT / "data/checkpoints").iterdir()]
-    missing = [name for name in wanted if not (folder / name).stat().st_size]
-    assert not missing
+    there = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+    assert not set(wanted) - there
+    assert all((folder / name).stat().st_size for name in wanted)
     for name, source in fetch.RECORDINGS.items():
         assert fetch.file_hash(folder / "recordings" / name) == source.sha256
     assert not [n for n in names if "__pycache__" in n or ".egg-info" in n or "/tests/" in n]
