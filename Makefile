@@ -1,5 +1,5 @@
-# make book: everything for reading;  make lab: JupyterLab;  make student, make bundle: a class;
-#  make check, make test: for changing.
+# make book: everything for reading;  make lab: JupyterLab;  make student, make bundle: for a class;
+# make check, make test: for changing.
 # The first Python from 3.11 to 3.13 that runs; PYTHON=... names another one.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 11, 5) <= sys.version_info < (3, 14))' 2>/dev/null \
@@ -43,7 +43,7 @@ links: $(VENV)/.book
 
 lab: $(VENV)/.book
 	@$(BIN)/jupyter-trust notebooks/*.ipynb >/dev/null  # sliders move before anything is run
-	$(BIN)/jupyter-lab notebooks
+	$(BIN)/jupyter-lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks
 
 run: $(VENV)/.book
 	$(BIN)/insitu run $(CHAPTER) $(ARGS)

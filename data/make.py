@@ -429,7 +429,7 @@ def bars(folder: Path) -> Path:
 
 
 def mixture(folder: Path) -> Path:
-    """Write checkpoints/mixture.safetensors: the law of chapter 10, in incremental order."""
+    """Write checkpoints/mixture.safetensors: the law of chapter 10b, in incremental order."""
     data, contrast = _tilted("incremental", 3)
     settings = replace(volumes.SETTINGS, steps=300, validate_every=50)
     fits = ensembles.fit_members(data, Mixing(contrast), settings, progress=True)

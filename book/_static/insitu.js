@@ -16,17 +16,20 @@ document.addEventListener("DOMContentLoaded", function () {
     copy.style.width = own * times + "px";
     large.append(copy);
     large.addEventListener("click", function () { large.close(); });
+    large.addEventListener("keydown", function (e) {
+      if (e.key === "Escape") { large.close(); }
+    });
     large.addEventListener("close", function () { large.remove(); image.focus(); });
     document.body.append(large);
     large.showModal();
   }
 
-  /* as many screen pixels for each pixel, if that takes no more than a sixth off the width */
+  /* as many screen pixels for each pixel, if that takes no more than a tenth off the width */
   function whole(image) {
     var view = image.closest(".insitu-view"), own = Number(image.dataset.pixels);
     view.style.width = "";
     var room = view.clientWidth * devicePixelRatio, times = Math.floor(room / own);
-    if (times && times * own > 0.83 * room) {
+    if (times && times * own > 0.9 * room) {
       view.style.width = times * own / devicePixelRatio + "px";
       view.style.margin = "0 auto";
     }

@@ -2,6 +2,7 @@
 
 import functools
 import http.server
+import os
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from insitu import fetch
 
@@ -17,10 +19,17 @@ HTML = fetch.ROOT / "_build" / "html"
 
 @pytest.fixture(scope="session")
 def html():
-    """Folder of the HTML, built without a warning (what is built already is kept)."""
-    command = [Path(sys.executable).with_name("jupyter-book"), "build", fetch.ROOT, "-n", "-W"]
-    done = subprocess.run([*command, "--keep-going"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    """Folder of the HTML, built without a warning, once for all processes of a run of the tests."""
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
+    built = HTML.parent / "tested"  # by which run
+    built.parent.mkdir(exist_ok=True)
+    with FileLock(built.with_suffix(".lock")):
+        if not built.is_file() or built.read_text() != run:
+            command = [Path(sys.executable).with_name("jupyter-book"), "build", fetch.ROOT]
+            command += ["-n", "-W", "--keep-going"]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+            built.write_text(run)
     return HTML
 
 

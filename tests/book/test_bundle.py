@@ -24,11 +24,14 @@ HELD = (
 
 
 @pytest.fixture(scope="module")
-def unpacked(tmp_path_factory, html, real_movie):
+def unpacked(tmp_path_factory, html):
     """Folder into which the bundle of the built book was unpacked, and its names."""
-    del html, real_movie
+    del html
     folder = tmp_path_factory.mktemp("bundle")
-    path = bundle.write_bundle(folder / "class.zip")
+    try:
+        path = bundle.write_bundle(folder / "class.zip")
+    except fetch.Unavailable as missing:
+        pytest.skip(str(missing))
     assert path.stat().st_size < 150e6
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()

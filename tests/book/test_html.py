@@ -90,7 +90,9 @@ def test_chapter_shows_cost_card_and_stamp(pages):
     assert page.select("a.reference[href*='glossary.html#term-']")
     assert page.select("a[href*='bibliography.html']")
     assert len(page.find_all(class_="insitu-scrubber")) == 2
-    assert len(page.select(".cell_output img.dark-light")) >= 7
+    assert len(page.select(".insitu-figure img.dark-light")) >= 7
+    numbers = [said.b.get_text() for said in page.select("figcaption")]
+    assert numbers == [f"Figure 2.{n}." for n in range(1, len(numbers) + 1)]
 
 
 def test_every_chapter_is_listed(pages):

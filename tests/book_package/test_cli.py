@@ -11,6 +11,7 @@ import subprocess
 import sys
 
 import nbformat
+import numpy as np
 import papermill
 import pytest
 from dask.distributed import LocalCluster
@@ -89,6 +90,12 @@ def test_chapters_by_number_and_name():
     for bad in ("7", "good", ""):
         with pytest.raises(InputError, match="known are 01-good, 02-broken"):
             contents.find_chapters([bad])
+
+
+def test_a_chapter_of_two_pages_has_a_letter():
+    names = [p.stem[:4] for p in contents.find_chapters(["10", "10b"])]
+    assert names == ["10-4", "10b-"]
+    assert [p.stem[:4] for p in contents.find_chapters(["10"])] == ["10-4"]
 
 
 @pytest.mark.parametrize(
@@ -487,3 +494,13 @@ def test_a_sweep_is_gathered(small_book, tmp_path, workers):
 def test_a_sweep_is_refused_in_a_sentence(words, sentence, capsys):
     assert call("run", *words) == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_look_says_what_it_found(tmp_path, capsys):
+    counts = np.random.default_rng(0).poisson(0.8, (20, 64, 64)).astype(np.uint8)
+    np.save(tmp_path / "mine.npy", counts)
+    assert call("look", str(tmp_path / "mine.npy"), "--output", str(tmp_path / "out")) == 0
+    said = capsys.readouterr().out
+    assert "Are these electron counts?\n    Yes" in said
+    assert "\n    yes  judge: the variance of counts is known\n" in said
+    assert said.splitlines()[-1].startswith("results are in")

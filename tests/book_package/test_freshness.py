@@ -5,6 +5,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from nbclient import NotebookClient
 
 from insitu import InputError, fetch
 from insitu.book import freshness
@@ -154,3 +155,22 @@ def test_a_page_that_was_never_run_is_stale(tmp_path):
     path = tmp_path / "new.ipynb"
     nbformat.write(nbformat.v4.new_notebook(), path)
     assert not freshness.is_fresh(path)
+
+
+@pytest.mark.slow
+def test_progress_bars_leave_no_trace():
+    """Not those that stay, nor those that go; warnings and what was printed are kept."""
+    code = (
+        "import sys\n"
+        "from tqdm import tqdm\n"
+        "for leave in (True, False):\n"
+        "    list(tqdm(range(3), 'a bar', leave=leave))\n"
+        "    print('printed', flush=True)\n"
+        "print('a warning', file=sys.stderr)\n"
+    )
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    NotebookClient(notebook, kernel_name="python3").execute()
+    assert any("a bar" in output.text for output in notebook.cells[0].outputs)
+    freshness.stamp_page(notebook, RUN | {"modules": {}})
+    told = [(output.name, output.text) for output in notebook.cells[0].outputs]
+    assert sorted(told) == [("stderr", "a warning\n"), ("stdout", "printed\nprinted\n")]

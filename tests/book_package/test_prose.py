@@ -42,8 +42,11 @@ def test_whatever_is_written_is_found_again(value, form):
 
 def test_other_pages_get_the_numbers_of_one_chapter(tmp_path):
     page = tmp_path / "claims.md"
-    page.write_text("0<!--05:rest:.1f-->, 7<!--06:rest:.1f-->, 0<!--05:gone:g-->", "utf-8")
+    page.write_text(
+        "0<!--05:rest:.1f-->, 7<!--06:rest:.1f-->, 3<!--05b:rest:g-->, 0<!--05:gone:g-->", "utf-8"
+    )
     prose.write_elsewhere(tmp_path, "05", {"rest": 34.56})
-    said = "34.6<!--05:rest:.1f-->, 7<!--06:rest:.1f-->, \u2013<!--05:gone:g-->"
+    prose.write_elsewhere(tmp_path, "05b", {"rest": 4})
+    said = "34.6<!--05:rest:.1f-->, 7<!--06:rest:.1f-->, 4<!--05b:rest:g-->, \u2013<!--05:gone:g-->"
     assert page.read_text("utf-8") == said
     assert [p.name for p in tmp_path.iterdir()] == ["claims.md"]

@@ -11,6 +11,7 @@ import lints
 import nbformat
 import pytest
 import yaml
+from bs4 import BeautifulSoup
 
 from insitu.book import contents, freshness, parameters
 from insitu.book.contents import ROOT
@@ -109,6 +110,12 @@ def test_the_template_itself():
         lint(path, nbformat.read(path, as_version=4))
 
 
+def edit(notebook, old, new):
+    """Replace what stands in a cell."""
+    cell = next(c for c in notebook.cells if old in c.source)
+    cell.source = cell.source.replace(old, new)
+
+
 @pytest.mark.parametrize(
     ("lint", "spoil", "complaint"),
     [
@@ -124,6 +131,11 @@ def test_the_template_itself():
             lambda n: n.cells[1].update(source=n.cells[1].source.replace("; 16 to 512", "")),
             "size: no range",
         ),
+        (lints.captions, lambda n: edit(n, "caption=", "said="), "no caption"),
+        (lints.folded_code_is_named, lambda n: edit(n, "# I", "i = 0  # i"), "begins with"),
+        (lints.drawn_units, lambda n: edit(n, "figures.table(", "x(xlabel='[A]')("), "A"),
+        (lints.results_by_hand, lambda n: edit(n, "## The idea", "It gains 3.1 dB."), "3.1 dB"),
+        (lints.results_by_hand, lambda n: edit(n, "## The idea", "It is 7.7 Å wide."), "7.7 Å"),
     ],
 )
 def test_lints_can_fail(lint, spoil, complaint):
@@ -132,6 +144,35 @@ def test_lints_can_fail(lint, spoil, complaint):
     spoil(notebook)
     with pytest.raises(AssertionError, match=complaint):
         lint(path, notebook)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("Ours gains 3.1 dB.", ["3.1 dB"]),
+        ("Ours gains 3.1<!--gain:.1f--> dB, 0.02<!--error_nat:.2f--> nat.", []),
+        ("They report 3.1 dB [(Mohan et al., 2022)](../book/bibliography.md#mohan2022).", []),
+        ("A disc of 0.6 Å, at a level of 5 %.", []),  # of the code; a level that is asked for
+        ("A disc of 0.7 Å, and 96 % of it.", ["96 %", "0.7 Å"]),
+        ("About 0.07 Å<!--from: the Debye-Waller factor--> each.", []),
+        ("$x = 3$ dB and `4 dB` are no text.", []),
+    ],
+)
+def test_numbers_by_hand_are_found(text, found):
+    assert list(lints.by_hand(text, {0.6})) == found
+
+
+def test_a_figure_without_a_caption_is_found():
+    page = '<figure><img alt="a line that rises"{}><figcaption>{}</figcaption></figure>'
+    for letters, said, complaint in (
+        ("", "Figure 5.1. ", "Figure 5.1"),
+        (' data-letters="0.02"', "Figure 5.1. A line.", "6.7 px"),
+    ):
+        figure = BeautifulSoup(page.format(letters, said), "html.parser").figure
+        with pytest.raises(AssertionError, match=complaint):
+            lints.readable(figure)
+    good = page.format(' data-letters="0.03"', "Figure 5.1. A line.")
+    lints.readable(BeautifulSoup(good, "html.parser").figure)
 
 
 def test_every_notebook_is_a_chapter():

@@ -43,10 +43,11 @@ def test_a_page_has_an_idea_a_guess_and_a_core(path):
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda p: p.stem)
-def test_exercises_have_minutes(path):
-    titles = re.findall(r"```\{exercise\} (.*)", "\n".join(text_of(path)))
-    assert len(titles) >= 2
-    assert not [title for title in titles if not re.search(r" \(\d+ min\)$", title)]
+def test_exercises_have_minutes_and_a_check(path):
+    exercises = re.findall(r"```\{exercise\} (.*?)\n```", "\n".join(text_of(path)), re.S)
+    assert len(exercises) >= 2
+    asked = r".+ \(\d+ min\)\n:label: exercise-\w+\n\n.+\n\n\*Check yourself\.\* .+"
+    assert not [text for text in exercises if not re.fullmatch(asked, text, re.S)]
 
 
 def test_the_guide_for_teachers_names_sections_that_are_there():

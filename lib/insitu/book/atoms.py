@@ -12,7 +12,8 @@ import numpy as np
 from IPython.display import display
 from numpy.typing import ArrayLike, NDArray
 
-from insitu.book.figures import template, typeset
+from insitu.book.figures import template
+from insitu.book.scales import typeset
 from insitu.book.tiles import data_address, framed
 
 ATOM_COLOURS = {"Pt": "#A6A6A6", "Ce": "#E69F00", "O": "#D55E00"}

@@ -120,7 +120,8 @@ def _write(bundle: zipfile.ZipFile, name: Path, content: bytes) -> None:
     """Without the time, so that the same book is the same file."""
     entry = zipfile.ZipInfo((_TOP / name).as_posix())
     entry.external_attr = 0o644 << 16
-    bundle.writestr(entry, content, zipfile.ZIP_DEFLATED)
+    packed = name.suffix in (".whl", ".png", ".webp", ".gif")
+    bundle.writestr(entry, content, zipfile.ZIP_STORED if packed else zipfile.ZIP_DEFLATED)
 
 
 def _start(wheels: bool) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
@@ -83,7 +84,7 @@ _RUN = [
 @click.argument("file")
 def look(file: str, **options: Any) -> None:
     """Tell what FILE is, which methods apply to it, and why; mend what can be mended."""
-    _do("look", file, **options)
+    _do("look", file, say=_findings, **options)
 
 
 @group.command(params=[*_MOVIE, *_RUN])
@@ -185,11 +186,30 @@ def stream(
     click.echo(f"results are in {output}; {Path(output) / 'report.html'} shows them")
 
 
-def _do(task: str, *files: str, output: str | None, **options: Any) -> None:
-    """Do what `insitu.own` does to files of one's own."""
+def _do(
+    task: str,
+    *files: str,
+    output: str | None,
+    say: Callable[[Path], None] | None = None,
+    **options: Any,
+) -> None:
+    """Do what `insitu.own` does to files of one's own, and say what came of it."""
     output = output or f"_results/{task}"
     getattr(import_module("insitu.own"), task)(*files, output, **options)
+    if say:
+        say(Path(output))
     click.echo(f"results are in {output}; {Path(output) / 'report.html'} shows them")
+
+
+def _findings(folder: Path) -> None:
+    """What was found in a file, and what may be done with it."""
+    for found in json.loads((folder / "findings.json").read_text("utf-8")):
+        click.echo(f"{found['question']}\n    {found['answer']}")
+    click.echo("What may be done with it?")
+    for method in json.loads((folder / "advice.json").read_text("utf-8")):
+        click.echo(
+            f"    {'yes' if method['applies'] else 'no '}  {method['method']}: {method['why']}"
+        )
 
 
 @group.command()

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import html
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
@@ -23,7 +22,8 @@ from PIL import Image
 from skimage.util import montage
 
 from insitu.book.png import few_colours
-from insitu.book.tiles import MOST_BYTES, data_address, framed, scale_html, tiles
+from insitu.book.scales import scale_html, typeset
+from insitu.book.tiles import MOST_BYTES, data_address, framed, tiles
 
 # Okabe and Ito's colours, which people with colour blindness can tell apart
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -186,25 +186,6 @@ def _written(value: Any, digits: int) -> str:
     return typeset(str(value))
 
 
-_UNITS = (
-    (r"\be-", "e\u207b"),
-    (r"\+-", "\u00b1"),
-    (r"(?<=[\[/(])A\b|(?<=\d )A\b(?! [a-z])", "\u00c5"),
-    (r"\u00c5\^2", "\u00c5\u00b2"),
-)
-
-
-def typeset(text: str) -> str:
-    """Units as they are printed: those of a program's text have no letters beyond ASCII.
-
-    >>> typeset("dose [e-/A^2], 28 A +- 1")
-    'dose [e⁻/Å²], 28 Å ± 1'
-    """
-    for plain, printed in _UNITS:
-        text = re.sub(plain, printed, text)
-    return text
-
-
 def grey_limits(images: Sequence[NDArray[Any]]) -> tuple[float, float]:
     """Grey levels that serve several images: the smallest value, and the 99.5th percentile."""
     values = np.concatenate([np.asarray(a, dtype=float).ravel() for a in images])
@@ -288,6 +269,7 @@ def scrubber(
             f"{[a.shape for a in arrays]} and {len(labels)} labels"
         )
     low, high = limits or grey_limits(arrays)
+    labels = [typeset(label) for label in labels]
     gap = 4
     joined = np.concatenate(
         [np.pad(a, ((0, 0), (0, 0), (0, gap)), constant_values=high) for a in arrays], axis=2
@@ -305,8 +287,9 @@ def scrubber(
     length, text = _bar_length(wide * pixel_size)
     bar = scale_html(length / pixel_size / wide, text)
     views = [
-        f'<div class="insitu-tile" style="max-width:{wide * zoom}px"><div style="text-align:center"'
-        f'>{html.escape(title)}</div><div class="view" style="position:relative">{bar}</div></div>'
+        f'<div class="insitu-tile" style="max-width:{wide * zoom}px">'
+        f'<div style="text-align:center">{html.escape(typeset(title))}</div>'
+        f'<div class="view" style="position:relative">{bar}</div></div>'
         for title in movies
     ]
     body = template("scrubber.html").substitute(
@@ -320,7 +303,7 @@ def scrubber(
         last=count - 1,
     )
     places = {"columns": columns, "rows": rows, "movies": len(arrays), "gap": gap, "wide": wide}
-    told = json.dumps({"labels": list(labels), "high": height, **places})
+    told = json.dumps({"labels": labels, "high": height, **places})
     more = f' data-sheet="{html.escape(told, quote=True)}"'
     caption = typeset(caption)
     display(framed(body, alt=alt, caption=caption, kind="insitu-scrubber", more=more), raw=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +20,7 @@ import nbformat
 from insitu import InputError, fetch
 
 LIBRARY = Path(__file__).resolve().parents[2]  # the folder that holds the package
-WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+_BAR = re.compile(r"\| *\d+/\d+ \[|\d+it \[")  # as tqdm draws them
 _KEPT = ("parameters", "device", "seconds", "peak_memory_mb", "peak_tree_mb", "versions", "data")
 
 
@@ -102,9 +103,7 @@ def stamp_page(notebook: Any, run: Mapping[str, Any]) -> None:
         if cell.source.strip():
             number += 1
             cell.execution_count = number
-        cell.outputs = _joined_streams([o for o in cell.outputs if not _is_progress(o)])
-        for output in cell.outputs:
-            output.get("data", {}).pop(WIDGET_VIEW, None)  # its kernel is gone, the HTML stays
+        cell.outputs = _joined_streams(_without_bars(_joined_streams(cell.outputs)))
     stamp = {key: run[key] for key in _KEPT} | {
         "modules": sorted(run["modules"]),
         "hash": page_hash(notebook, run["modules"], run["data"]),
@@ -113,14 +112,6 @@ def stamp_page(notebook: Any, run: Mapping[str, Any]) -> None:
     notebook.metadata = nbformat.from_dict(
         {"kernelspec": kernel, "language_info": {"name": "python"}, "insitu": stamp}
     )
-
-
-def _is_progress(output: Any) -> bool:
-    """Whether an output is a progress bar: a widget without HTML, or a line written over."""
-    if output.output_type == "stream":
-        return output.name == "stderr" and "\r" in output.text
-    data = output.get("data", {})
-    return WIDGET_VIEW in data and "text/html" not in data
 
 
 def _joined_streams(outputs: list[Any]) -> list[Any]:
@@ -132,6 +123,19 @@ def _joined_streams(outputs: list[Any]) -> list[Any]:
         else:
             joined.append(output)
     return joined
+
+
+def _without_bars(outputs: list[Any]) -> list[Any]:
+    """Outputs without progress bars, which are lines that are written over."""
+    kept: list[Any] = []
+    for output in outputs:
+        if output.output_type == "stream" and output.name == "stderr":
+            lines = [line.rpartition("\r")[2] for line in output.text.split("\n")]
+            output.text = "\n".join(line for line in lines if not _BAR.search(line))
+            if not output.text.strip():
+                continue
+        kept.append(output)
+    return kept
 
 
 def _bare_code(source: str) -> str:

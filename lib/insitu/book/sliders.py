@@ -15,9 +15,8 @@ from insitu.book.tiles import framed
 
 _PAGE = Template("""\
 <style>
-.insitu-sliders .live-only { display: none; }
 @media screen {
-.insitu-sliders.live .live-only { display: block; }
+.insitu-sliders.live .live-only { display: block !important; }
 .insitu-sliders.live .insitu-table { display: none; }
 .insitu-sliders label { display: flex; gap: 1em; align-items: center; flex-wrap: wrap; }
 .insitu-sliders label span { flex: 0 0 9em; }
@@ -29,7 +28,7 @@ _PAGE = Template("""\
 .insitu-sliders dd { margin: 0; font-weight: bold; }
 }
 </style>
-<div class="live-only">
+<div class="live-only" style="display:none">
 $controls
 <dl aria-live="polite">$answers</dl>
 </div>

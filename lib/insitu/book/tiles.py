@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
@@ -24,9 +23,10 @@ from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 from PIL import Image
 
 from insitu.book.png import few_colours
+from insitu.book.scales import colour_bars, scale_html, typeset
 
 LEAST = 10.0  # CSS pixels: letters are not shown smaller
-PHONE = 344.0  # CSS pixels that a screen 390 wide has for a figure
+PHONE = 336.0  # CSS pixels that a screen 390 wide has for a figure
 MOST_BYTES = 110_000  # of the pictures of a figure; all of a page's keep below 1.2 MB
 # dots an inch and grey levels, best first: noise takes many bytes, and hides that it got fewer
 _QUALITIES = ((150, 64), (120, 40), (100, 32), (100, 24))
@@ -84,7 +84,7 @@ def tiles(figure: Figure, alt: str) -> str:
     """
     if figure.texts or figure.legends:
         raise ValueError("figure: expected texts and legends in its axes, not in the whole figure")
-    bars = _colour_bars(figure)
+    bars = colour_bars(figure)
     axes = [a for a in figure.axes if a.axison or a.has_data() or a.texts]
     for axis in axes:
         _say_what_is_shared(axis)
@@ -102,8 +102,10 @@ def tiles(figure: Figure, alt: str) -> str:
     parts: list[str] = []
     for row in rows:
         for axis in row:
-            share = f"flex:0 1 {100 * places[axis].width / widest - 1.5:.1f}%"
+            share = f"flex:1 1 {100 * places[axis].width / widest - 1.5:.1f}%"
             wide = f"max-width:{max(places[axis].width, 170):.0f}px"
+            if letters[axis]:  # on a wide screen too; a phone has another picture
+                wide += f";min-width:min(100%,{LEAST / letters[axis]:.0f}px)"
             words = alt if not parts else f"Panel {len(parts) + 1} of the same figure"
             view = _view(pictures[axis], letters[axis], words, heads[axis], scales[axis])
             kind = "insitu-tile half" if axis in halves else "insitu-tile"
@@ -114,18 +116,8 @@ def tiles(figure: Figure, alt: str) -> str:
         parts.append('<div class="insitu-row" style="flex:0 0 100%"></div>')
     shared = "".join(bars.get(None, []))
     return (
-        '<div class="insitu-tiles" style="display:flex;flex-wrap:wrap;gap:6px 1.4%">\n'
-        + "\n".join(parts[:-1])
-        + f"</div>{shared}"
-    )
-
-
-def scale_html(share: float, text: str) -> str:
-    """Return a scale bar that covers a share of the picture below it."""
-    return (
-        '<div class="insitu-bar" style="position:absolute;left:2%;bottom:2%;'
-        f"width:{100 * share:.2f}%;border-top:3px solid #000;background:#fffc;color:#000;"
-        f'font:11px/1.3 sans-serif;text-align:center">{text}</div>'
+        '<div class="insitu-tiles" style="display:flex;flex-wrap:wrap;align-items:flex-end;'
+        'gap:6px 1.4%">\n' + "\n".join(parts[:-1]) + f"</div>{shared}"
     )
 
 
@@ -257,12 +249,12 @@ def _say_what_is_shared(axis: Axes) -> None:
 
 def _title(axis: Axes) -> str:
     """Take the title out of an axis, as HTML; one with a formula stays."""
-    words = html.escape(axis.get_title())
+    words = html.escape(typeset(" ".join(axis.get_title().split())))
     words = re.sub(r"\$(\w)\$", r"<i>\1</i>", words)
     if "$" in words:
         return ""
     axis.set_title("")
-    return words.replace("\n", "<br>")
+    return words
 
 
 def _scale(axis: Axes) -> str:
@@ -274,49 +266,3 @@ def _scale(axis: Axes) -> str:
     left, right = axis.get_xlim()
     length = bar.size_bar.get_children()[0].get_width()
     return scale_html(length / abs(right - left), bar.txt_label.get_text())
-
-
-def _colour_bars(figure: Figure) -> dict[Axes | None, list[str]]:
-    """Take the colour bars out of a figure, as HTML: by the axis that each belongs to, or none."""
-    found: dict[Axes | None, list[str]] = {}
-    bars = [axis._colorbar for axis in figure.axes if hasattr(axis, "_colorbar")]
-    left = len(figure.axes) - len(bars)
-    for bar in bars:
-        parents = getattr(bar.ax, "_colorbar_info", {}).get("parents", [bar.mappable.axes])
-        axis = parents[0] if len(parents) == 1 and left > 1 else None
-        found.setdefault(axis, []).append(_colour_bar(bar))
-        bar.remove()
-    return found
-
-
-def _colour_bar(bar: Any) -> str:
-    stops = ",".join(to_hex(bar.cmap(k / 8)) for k in range(9))
-    long = bar.ax.yaxis if bar.orientation == "vertical" else bar.ax.xaxis
-    labels = [
-        (float(bar.norm(t.get_position()[bar.orientation == "vertical"])), t.get_text())
-        for t in long.get_ticklabels()
-    ]
-    inside = [(place, text) for place, text in labels if -1e-6 <= place <= 1 + 1e-6 and text]
-    inside = inside[:: -(-len(inside) // 6) or 1]
-    ticks = "".join(
-        f'<span style="position:absolute;left:{100 * place:.1f}%;width:4em;margin-left:-2em;'
-        f'text-align:center">{_formula(text)}</span>'
-        for place, text in inside
-    )
-    first = "0 50%,3% 0" if bar.extend in ("min", "both") else "0 0"
-    last = "97% 0,100% 50%,97% 100%" if bar.extend in ("max", "both") else "100% 0,100% 100%"
-    end = "3% 100%" if bar.extend in ("min", "both") else "0 100%"
-    return (
-        '<div class="insitu-colours" style="width:80%;max-width:340px;margin:6px auto 0;'
-        'font-size:12px;text-align:center;line-height:1.3">'
-        f'<div style="height:12px;background:linear-gradient(to right,{stops});'
-        f'clip-path:polygon({first},{last},{end})"></div>'
-        f'<div style="position:relative;height:1.3em">{ticks}</div>'
-        f"{_formula(long.label.get_text())}</div>"
-    )
-
-
-def _formula(text: str) -> str:
-    """The powers of a label as HTML."""
-    text = html.escape(re.sub(r"\\mathdefault|\$", "", text))
-    return re.sub(r"\^\{?([^{}]+)\}?", r"<sup>\1</sup>", text).strip("{}")
