@@ -1,9 +1,10 @@
 """Movie denoisers on movies with truth, at rest and in the event, with the best Gaussian beside.
 
-python tests/benchmarks/movies.py [--movies pt_ceo2_movie pt_ceo2_movie_28 ...] [--learn]
+python tests/benchmarks/movies.py [--movies pt_ceo2_movie ...] [--learn] [--symmetric]
 
 What learned from the shipped movie alone is shown for it alone; with --learn one learns from each
-movie by halves here, ten minutes each.
+movie by halves here, ten minutes each. With --symmetric the restorer also answers the mean of
+eight rotations and mirror images.
 
 PSNR of the whole frame, peak 1 electron; kept: regression of the denoised on the clean frame
 within 1.3 A of true columns of platinum, at the surface and inside. Means over the frames of the
@@ -13,6 +14,7 @@ event and over 20 frames at rest.
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from itertools import product
 from pathlib import Path
 from time import perf_counter
@@ -60,6 +62,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--movies", nargs="+", default=list(movie_files.SHIPPED))
     parser.add_argument("--learn", action="store_true")
+    parser.add_argument("--symmetric", action="store_true")
     arguments = parser.parse_args()
     print("movie; denoiser; Mpx/s; at rest: dB, surface, inside; event: dB, surface, inside")
     for name in arguments.movies:
@@ -98,7 +101,9 @@ def main() -> None:
             denoisers = {kind: load_denoiser(kind) for kind in own}
         if arguments.learn:
             denoisers["learned by halves here"] = learn_halves(counts, plan.pixel_size)[0]
-        denoisers["restorer"] = load_denoiser("restorer")
+        restorer = denoisers["restorer"] = load_denoiser("restorer")
+        if arguments.symmetric:
+            denoisers["restorer, eight symmetries"] = partial(restorer, symmetric=True)
         for kind, denoiser in denoisers.items():
             frames = asked if kind == "movie_udvd" else range(plan.frames)  # many minutes for all
             begin = perf_counter()
