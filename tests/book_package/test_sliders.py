@@ -39,7 +39,7 @@ def test_every_place_of_the_sliders_has_its_answers(page):
 
 def test_without_scripts_there_is_a_table_along_the_first_slider(page):
     text = page["text/html"]
-    assert "what a movie holds (side: 3)" in text
+    assert "<caption>side: 3</caption>" in text
     assert "<tr><td>ten</td><td>90</td><td>120 &amp; more</td></tr>" in text
     assert "a hundred  900  1200 & more" in page["text/plain"]
 
