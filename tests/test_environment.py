@@ -87,7 +87,7 @@ def test_what_a_session_elsewhere_has_can_stay(name, version):
 def test_the_cell_for_colab_keeps_numpy_and_torch(tmp_path):
     """It lists what is there as pip does, and gives that as a constraint."""
     text = (ROOT / "book" / "how-to-run.md").read_text("utf-8")
-    (cell,) = re.findall(r"```python\n(!git clone.*?)```", text, re.S)
+    (cell,) = re.findall(r"```ipython3\n(!git clone.*?)```", text, re.S)
     compile(re.sub(r"(?m)^!.*$", "pass", cell), "cell", "exec")
     listing, install = (line[1:] for line in cell.splitlines() if line.startswith("!pip"))
     listing = listing.replace("pip ", f"{sys.executable} -m pip ", 1)
