@@ -116,7 +116,7 @@ def write(
     counter = load_counter(pixels, path)
     weights = judging.weights_of(counter, slabs.slabs(waves, "validation"), seed=4)
     counter.calibration = replace(counter.calibration, evidence=weights)
-    judged = judging.judge(counter, slabs.slabs(waves, "validation"), images=2, seed=5)
+    judged = judging.judge(counter, slabs.slabs(waves, "validation"), images=4, seed=5)
     calibration = judging.calibrate(judged, weights)
     return result.save(path, calibration=asdict(calibration), **record)
 
