@@ -106,7 +106,7 @@ def verdict(label: str, answer: Any, namespace: Mapping[str, Any]) -> tuple[str,
     expected = find(**{name: namespace[name] for name in wanted})
     if words := hint(number, expected):
         return "hint", f"Not yet. {words}"
-    return "right", f"Right (within ±{expected.within:.2g})." if expected.within else "Right."
+    return "right", f"Right, to within ±{expected.within:.2g}." if expected.within else "Right."
 
 
 def check(label: str, answer: Any, namespace: Mapping[str, Any]) -> None:
