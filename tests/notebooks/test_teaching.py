@@ -67,7 +67,9 @@ def test_checks_stand_below_their_exercises_and_are_open():
             assert f":label: {label}" in cells[k - 1].source.split("```{exercise}")[-1]
             assert cells[k + 1].source.startswith(f"````{{solution-start}} {label}")
             found.append(said[1])
-    functions = [n for n, f in vars(answers).items() if getattr(f, "__module__", "") == answers.__name__]
+    functions = [
+        n for n, f in vars(answers).items() if getattr(f, "__module__", "") == answers.__name__
+    ]
     assert sorted(found) == sorted(n for n in functions if not n.startswith("_") and n != "about")
     assert sorted(found) == sorted(trials.FOUND)
 

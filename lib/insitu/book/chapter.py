@@ -77,9 +77,7 @@ def start(name: str, namespace: dict[str, Any]) -> Page:
 class Page:
     """A running chapter: its device, its random generators, and where its results go."""
 
-    def __init__(
-        self, name: str, values: Mapping[str, Any], namespace: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, name: str, values: Mapping[str, Any], namespace: Mapping[str, Any]) -> None:
         self.name = name
         self.namespace = namespace
         self.values = dict(values)
