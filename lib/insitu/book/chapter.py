@@ -28,7 +28,7 @@ from IPython import get_ipython
 from IPython.display import HTML, display
 
 from insitu import InputError, fetch, files
-from insitu.book import contents, figures, freshness, tiles
+from insitu.book import contents, exercises, figures, freshness, tiles
 from insitu.book.parameters import Parameter, check_names, declared_in, parse_parameters
 from insitu.files import ResultsFolder
 from insitu.learning.training import device_named
@@ -69,7 +69,7 @@ def start(name: str, namespace: dict[str, Any]) -> Page:
     give_memory_back()
     number = name.partition("-")[0].lstrip("0")
     tiles.begin(f"{number}." if number[:1].isdigit() else "")
-    page = Page(name, values)
+    page = Page(name, values, namespace)
     page.results.lock()
     display(HTML(_card(name, declared, values)))
     return page
@@ -78,8 +78,9 @@ def start(name: str, namespace: dict[str, Any]) -> Page:
 class Page:
     """A running chapter: its device, its random generators, and where its results go."""
 
-    def __init__(self, name: str, values: Mapping[str, Any]) -> None:
+    def __init__(self, name: str, values: Mapping[str, Any], namespace: Mapping[str, Any]) -> None:
         self.name = name
+        self.namespace = namespace
         self.values = dict(values)
         self.device = device_named(self.values.get("device", "auto"))
         seed = int(self.values.get("seed", 0))
@@ -94,6 +95,10 @@ class Page:
     def write(self, name: str, writer: Callable[[Path], Any]) -> Path:
         """Write a file or a store into the output folder; see `files.ResultsFolder.write`."""
         return self.results.write(name, writer)
+
+    def check(self, exercise: str, answer: Any) -> None:
+        """Say whether a reader's number answers an exercise; see `exercises.verdict`."""
+        exercises.check(exercise, answer, self.namespace)
 
     def finish(self, results: Mapping[str, float]) -> None:
         """Write results.json and run.json, show every result, let go.
