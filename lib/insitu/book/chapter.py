@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
+from IPython import get_ipython
 from IPython.display import HTML, display
 
 from insitu import InputError, fetch, files
@@ -145,15 +146,18 @@ class Page:
 
 
 def give_memory_back() -> None:
-    """Let the C library give large arrays back when they are freed, where it is glibc.
+    """Let the C library give back after each cell what the cell has freed, where it is glibc.
 
     It would keep blocks of up to 32 MB for later, and a page would hold a quarter more than it
-    needs. The numbers are those of `mallopt` in glibc's malloc.h.
+    needs.
     """
-    if platform.libc_ver()[0] == "glibc":
-        mallopt = ctypes.CDLL(None).mallopt
-        for threshold, size in ((-3, 2 << 20), (-1, 8 << 20)):  # M_MMAP, M_TRIM
-            mallopt(threshold, size)
+    shell = get_ipython()
+    if platform.libc_ver()[0] == "glibc" and shell:
+        shell.events.register("post_run_cell", _trim)
+
+
+def _trim(_: Any = None) -> None:
+    ctypes.CDLL(None).malloc_trim(0)
 
 
 def peak_memory() -> int:
