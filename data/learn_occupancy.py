@@ -100,7 +100,7 @@ def write(
                 seed=seed,
             )
         )
-        for part, each, seed in (("train", 20, 11), ("validation", 4, 12))
+        for part, each, seed in (("train", 40, 11), ("validation", 4, 12))
     ]
     result = learning_sites.learn_columns(
         *pools,

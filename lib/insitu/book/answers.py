@@ -12,15 +12,9 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from insitu.book.exercises import Expected
+from insitu.book.exercises import Expected, expect
 
 Array = Any  # of NumPy or torch, as the page has it
-
-
-def expect(value: float, *mistakes: tuple[float, str], within: float | None = None) -> Expected:
-    """Within 3 % of the value is right, if nothing else is said."""
-    close = 0.03 * abs(float(value)) if within is None else within
-    return Expected(float(value), close, {words: float(wrong) for wrong, words in mistakes})
 
 
 def column(specimen: Any, clean: Array, pixel_size: float) -> Expected:

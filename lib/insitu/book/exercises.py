@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from IPython.display import display
@@ -29,26 +29,20 @@ class Expected(NamedTuple):
     mistakes: Mapping[str, float]  # of each hint, what one finds who made that mistake
 
 
-# of each hint, what would be right if that were mended
-_SLIPS: dict[str, Callable[[float], tuple[float, ...]]] = {
-    "The size is right; look at the sign.": lambda x: (-x,),
-    "You are off by a factor of two: is something counted twice, or by half?": lambda x: (
-        x / 2,
-        x * 2,
-    ),
-    "You are off by a factor of a hundred: per cent, or a fraction?": lambda x: (x / 100, x * 100),
-    "You are off by a power of ten: look at the prefix of the unit.": lambda x: (
-        x / 10,
-        x * 10,
-        x / 1000,
-        x * 1000,
-    ),
-    "A square is missing, or a root: what adds up here, deviations or variances?": lambda x: (
-        x * x,
-        abs(x) ** 0.5,
-    ),
-    "Degrees, or radians?": lambda x: (math.radians(x), math.degrees(x)),
+def expect(value: float, *mistakes: tuple[float, str], within: float | None = None) -> Expected:
+    """Within 3 % of the value is right, if nothing else is said."""
+    close = 0.03 * abs(float(value)) if within is None else within
+    return Expected(float(value), close, {words: float(wrong) for wrong, words in mistakes})
+
+
+_FACTORS = {  # by which an answer has to be multiplied to be right
+    "The size is right; look at the sign.": (-1,),
+    "You are off by a factor of two: is something counted twice, or by half?": (2, 1 / 2),
+    "You are off by a factor of a hundred: per cent, or a fraction?": (100, 1 / 100),
+    "You are off by a power of ten: look at the prefix of the unit.": (10, 1 / 10, 1000, 1 / 1000),
+    "Degrees, or radians?": (math.pi / 180, 180 / math.pi),
 }
+_SQUARE = "A square is missing, or a root: what adds up here, deviations or variances?"
 
 
 def hint(answer: float, expected: Expected) -> str:
@@ -66,8 +60,10 @@ def hint(answer: float, expected: Expected) -> str:
     near = {words: abs(answer - x) - 0.02 * abs(x) for words, x in expected.mistakes.items()}
     if near and min(near.values()) <= 0:
         return min(near, key=lambda words: near[words])
-    for words, mended in _SLIPS.items():
-        if any(abs(x - expected.value) <= expected.within for x in mended(answer)):
+    mended = {words: [answer * factor for factor in some] for words, some in _FACTORS.items()}
+    mended[_SQUARE] = [answer * answer, abs(answer) ** 0.5]
+    for words, several in mended.items():
+        if any(abs(x - expected.value) <= expected.within for x in several):
             return words
     side = "large" if answer > expected.value else "small"
     return f"Too {side}. Read the line *Check yourself* again."
