@@ -5,10 +5,10 @@
         [--start checkpoints/occupancy.safetensors]
 
 Whatever is there is not made again: waves (`ceria_waves`), images (`occupancy.*.safetensors`,
-`sites.*.safetensors`, `commons.*.safetensors`), the states of the three trainings, which go on
-where they were stopped, and the network of pixels in `checkpoints`; remove that to train it anew.
-Calibration comes last, and goes into the record of the network of sites. It needs torch, ase,
-abtem for waves that are not there, and no notebook; `data/make.py occupancy` calls it.
+`sites.*.safetensors`), the states of both trainings, which go on where they were stopped, and the
+network of pixels in `checkpoints`; remove that to train it anew. Calibration comes last, and goes
+into the record of the network of sites. It needs torch, ase, abtem for waves that are not there,
+and no notebook; `data/make.py occupancy` calls it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from insitu.learning.training import device_named
 from insitu.measure.occupancy import judging, learning, learning_sites, slabs
 from insitu.measure.occupancy.counter import load_counter
 from insitu.measure.occupancy.learning import Pool, draw_pool
-from insitu.measure.occupancy.learning_sites import Commons, SitePool, draw_commons, draw_sites
+from insitu.measure.occupancy.learning_sites import SitePool, draw_sites
 
 OPTIONS = {"channels": 32, "blocks": [1, 1, 2, 2]}
 
@@ -102,31 +102,9 @@ def write(
         )
         for part, each, seed in (("train", 40, 11), ("validation", 4, 12))
     ]
-    common = [
-        Commons(
-            **kept(
-                folder / f"commons.{part}.safetensors",
-                lambda pool=pool, batches=batches, seed=seed: draw_commons(
-                    pool, batches, seed=seed, progress=True
-                ),
-                batches=batches,
-                seed=seed,
-            )
-        )
-        for part, pool, batches, seed in zip(
-            ("train", "validation"), pools, (10_000, 120), (21, 23), strict=True
-        )
-    ]
-    of_images = learning_sites.learn_images(
-        *common,
-        checkpoint=folder / "images.training.safetensors",
-        device=device_named(device),
-        progress=True,
-    )
     result = learning_sites.learn_columns(
         *pools,
         replace(learning_sites.SETTINGS, steps=site_steps),
-        start=of_images.network,
         checkpoint=folder / "sites.training.safetensors",
         device=device_named(device),
         progress=True,

@@ -11,7 +11,7 @@ from insitu import InputError
 from insitu.learning.training import Settings
 from insitu.measure.occupancy import learning, learning_sites, slabs
 from insitu.measure.occupancy.counter import load_counter, resampled
-from insitu.measure.occupancy.frames import WINDOW, common_of, windows_at
+from insitu.measure.occupancy.frames import WINDOW, windows_at
 from insitu.measure.occupancy.intervals import (
     LEAST,
     Calibration,
@@ -240,23 +240,6 @@ def test_the_network_of_sites_learns_and_its_batches_repeat(specimen, tmp_path, 
     settings = replace(settings, validate_every=10)
     result = learning_sites.learn_columns(pool, pool, settings)
     assert result.history[-1]["validation"] < 0.8 * result.history[0]["validation"]
-
-
-def test_the_layers_of_the_image_learn_first_and_stay(specimen, tmp_path, monkeypatch):
-    monkeypatch.setattr(learning_sites, "slabs", lambda *_: iter([specimen]))
-    pool = learning_sites.draw_sites(tmp_path, "train", 6, size=80)
-    commons = learning_sites.draw_commons(pool, 4)
-    looks, truth = learning_sites.make_looks(pool, 2)
-    assert torch.equal(commons.seen[48:72], common_of(looks).half())
-    assert torch.equal(commons.fits[48:72], truth.fits)
-    settings = Settings(steps=40, optimiser="adam", learning_rate=1e-3, warm_up=1)
-    settings = replace(settings, validate_every=10)
-    first = learning_sites.learn_images(commons, commons, settings, batch=32)
-    assert first.history[-1]["validation"] < 0.8 * first.history[0]["validation"]
-    then = learning_sites.learn_columns(pool, pool, settings, start=first.network)
-    before, after = first.network.state_dict(), then.network.state_dict()
-    kept = {name for name in before if torch.equal(before[name], after[name])}
-    assert kept == {name for name in before if name.startswith(("whole", "told"))}
 
 
 def made_up(columns=6000, images=40, seed=0, spread=0.7):

@@ -75,9 +75,14 @@ class ColumnCounter(nn.Module):
 
     def forward(self, looks: Looks, asked: Tensor | None = None) -> Told:
         """Look at the sites of images; at all, or at those with the numbers asked (n, k)."""
-        kinds, seen = _kinds(looks), common_of(looks)
-        flags = seen[:, -2:]
-        image = self.image(seen)
+        kinds = torch.stack([looks.cation, ~looks.cation], 1) * looks.weight[:, None]
+        share = kinds / kinds.sum(2, keepdim=True).clamp(min=1)
+        common = torch.einsum("nks,nsw->nkw", share, looks.windows)
+        away = looks.windows[:, None] - common[:, :, None]
+        varied = torch.einsum("nks,nksw->nkw", share, away.square()).add(1e-6).sqrt()
+        flags = torch.stack([looks.zone, looks.dose.log10() - 2.5], 1)
+        seen = torch.cat([5 * common.flatten(1), 2 * varied.flatten(1), flags], 1)
+        image = functional.relu(self.whole(seen))
         windows, places, cation = looks.windows, looks.places, looks.cation
         if asked is not None:
             row = torch.arange(len(asked), device=asked.device)[:, None]
@@ -90,33 +95,9 @@ class ColumnCounter(nn.Module):
         wide = torch.cat([flags, image], 1)[:, None].expand(-1, windows.shape[1], -1)
         parts = [windows * noise, 5 * around, cation[..., None].to(windows), wide]
         atoms = self.last(self.site(torch.cat(parts, 2))).float()
-        return self.about(image, atoms)
-
-    def image(self, common: Tensor) -> Tensor:
-        """What the layers of the image make of (n, 678), as of `common_of`."""
-        return functional.relu(self.whole(common))
-
-    def about(self, image: Tensor, atoms: Tensor) -> Told:
-        """What is said of images, beside the logits of their atoms."""
         told = self.told(image).float()
         means, spreads = told[:, :-2].chunk(2, 1)
         return Told(atoms, means, spreads.clamp(-4, 2), told[:, -2], told[:, -1])
-
-
-def _kinds(looks: Looks) -> Tensor:
-    """Weights (n, 2, sites) of the cations and of the anions."""
-    return torch.stack([looks.cation, ~looks.cation], 1) * looks.weight[:, None]
-
-
-def common_of(looks: Looks) -> Tensor:
-    """Mean window of the cations and of the anions, how much they vary, zone, dose: (n, 678)."""
-    kinds = _kinds(looks)
-    share = kinds / kinds.sum(2, keepdim=True).clamp(min=1)
-    common = torch.einsum("nks,nsw->nkw", share, looks.windows)
-    away = looks.windows[:, None] - common[:, :, None]
-    varied = torch.einsum("nks,nksw->nkw", share, away.square()).add(1e-6).sqrt()
-    flags = torch.stack([looks.zone, looks.dose.log10() - 2.5], 1)
-    return torch.cat([5 * common.flatten(1), 2 * varied.flatten(1), flags], 1)
 
 
 def windows_at(image: Tensor, places: Tensor, vectors: Tensor) -> Tensor:

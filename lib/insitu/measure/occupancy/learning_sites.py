@@ -3,14 +3,10 @@
 Clean images of slabs with the sites of their crystal and the atoms at each; sites beyond the
 surface hold none. Of a part of the images the sites are said to be where they are not, so that the
 network learns to tell; windows are turned over by what leaves the crystal as it is.
-
-The layers of the image learn first, from what the columns of many images have in common: a step
-with a few images of many columns each, which those of the sites ask for, teaches them little.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +21,7 @@ from tqdm import tqdm
 from insitu.counting.poisson import Poisson
 from insitu.learning import checkpoints
 from insitu.learning.training import Result, Settings, train
-from insitu.measure.occupancy.frames import ColumnCounter, Looks, Told, common_of, windows_at
+from insitu.measure.occupancy.frames import ColumnCounter, Looks, Told, windows_at
 from insitu.measure.occupancy.learning import DOSES
 from insitu.measure.occupancy.network import MOST, PIXEL, UNITS, log_occupancy
 from insitu.measure.occupancy.sites import ZONES, refined, sites_in
@@ -44,7 +40,6 @@ SETTINGS = Settings(
     validate_every=1000,
     save_every=1000,
 )
-IMAGES = replace(SETTINGS, steps=16_000, warm_up=500, bfloat16=False, average=0.999)
 ASKED = 64  # sites of an image in a step
 LAME = 0.3  # share of images whose sites are said to be elsewhere
 AXES = {"110": ([0.0, 0.0, 1.0], [1.0, 1.0, 0.0]), "100": ([0.0, 0.0, 1.0], [0.0, 1.0, 0.0])}
@@ -235,77 +230,20 @@ def _misplaced(truth: SitePool, generator: torch.Generator) -> tuple[SitePool, T
     return SitePool(**parts), weight
 
 
-class Commons(NamedTuple):
-    """What the columns of images have in common, and the truth about the images."""
-
-    seen: Tensor  # (n, 678) half precision, as of `common_of`
-    conditions: Tensor  # (n, 3), in UNITS
-    inside: Tensor  # (n,)
-    fits: Tensor  # (n,)
-
-
-@torch.no_grad()
-def draw_commons(pool: SitePool, batches: int, *, seed: int = 0, progress: bool = False) -> Commons:
-    """Counts of so many batches of 24 images, and what their columns have in common."""
-    rows = []
-    for number in tqdm(range(batches), "columns in common", disable=not progress):
-        looks, truth = make_looks(pool, number, seed=seed)
-        rows.append((common_of(looks).half(), truth.conditions, truth.inside, truth.fits))
-    return Commons(*map(torch.cat, zip(*rows, strict=True)))
-
-
-def learn_images(
-    learned: Commons,
-    judged: Commons,
-    settings: Settings = IMAGES,
-    *,
-    batch: int = 512,
-    seed: int = 0,
-    checkpoint: Path | None = None,
-    device: torch.device | str = "cpu",
-    progress: bool = False,
-) -> Result:
-    """Train the layers of the image alone; see `learn_columns` for the parameters."""
-    network = checkpoints.seeded(ColumnCounter, seed).to(device)
-    held = Commons(*(part.to(device) for part in judged))
-    nothing = torch.zeros(0, device=device)
-
-    def loss_on(net: Any, some: Commons) -> Tensor:
-        told = net.about(net.image(some.seen.float()), nothing)
-        return image_loss(told, some)
-
-    def loss(net: nn.Module, step: int) -> Tensor:
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        chosen = torch.randint(len(learned.seen), (batch,), generator=generator)
-        return loss_on(net, Commons(*(part[chosen].to(device) for part in learned)))
-
-    def validate(net: nn.Module) -> float:
-        return float(loss_on(net, held))
-
-    about = {"seed": seed, "images": len(learned.seen), "options": dict(network.options)}
-    return train(
-        network, loss, validate, settings, checkpoint=checkpoint, about=about, progress=progress
-    )
-
-
-def image_loss(told: Told, truth: SitePool | Commons) -> Tensor:
-    """Negative log-likelihood of conditions, of being inside, and of the sites' fit."""
-    away = (truth.conditions - told.conditions) * torch.exp(-told.spread)
-    conditions = ((0.5 * away**2 + told.spread).mean(1) * truth.fits).mean()
-    entropy = functional.binary_cross_entropy_with_logits
-    inside = entropy(told.inside, truth.inside, weight=truth.fits)
-    return 0.3 * conditions + 0.2 * inside + 0.2 * entropy(told.fits, truth.fits)
-
-
 def loss_of(told: Told, truth: SitePool) -> Tensor:
-    """Negative log-likelihood of atoms, and that of the image."""
+    """Negative log-likelihood of atoms, conditions, of being inside, and of the sites' fit."""
     likelihood = log_occupancy(told.atoms.flatten(0, 1))
     atoms = truth.atoms.long().clamp(max=MOST).flatten()
     nll = -likelihood.gather(1, atoms[:, None])[:, 0].view(truth.atoms.shape)
     weight = (truth.atoms < 255) * torch.where(truth.possible > 0, 1.0, 0.15)
     weight = weight * (torch.where(truth.inside > 0, 1.0, 0.3) * truth.fits)[:, None]
+    away = (truth.conditions - told.conditions) * torch.exp(-told.spread)
+    conditions = ((0.5 * away**2 + told.spread).mean(1) * truth.fits).mean()
+    entropy = functional.binary_cross_entropy_with_logits
+    inside = entropy(told.inside, truth.inside, weight=truth.fits)
+    fits = entropy(told.fits, truth.fits)
     sites: Tensor = (nll * weight).sum() / weight.sum().clamp(min=1)
-    return sites + image_loss(told, truth)
+    return sites + 0.3 * conditions + 0.2 * inside + 0.2 * fits
 
 
 def learn_columns(
@@ -313,7 +251,6 @@ def learn_columns(
     judged: SitePool,
     settings: Settings = SETTINGS,
     *,
-    start: nn.Module | None = None,
     seed: int = 0,
     checkpoint: Path | None = None,
     device: torch.device | str = "cpu",
@@ -327,8 +264,6 @@ def learn_columns(
         Of the slabs for training and for validation.
     settings : Settings
         How long and how fast.
-    start : Module, optional
-        A network from `learn_images`, whose layers of the image are taken, and stay.
     seed : int
         Of the first weights and of the batches.
     checkpoint : Path, optional
@@ -338,12 +273,7 @@ def learn_columns(
     progress : bool
         Show a bar.
     """
-    network = checkpoints.seeded(ColumnCounter, seed)
-    if start is not None:
-        network.load_state_dict(start.state_dict())
-        for part in (network.whole, network.told):
-            part.requires_grad_(False)
-    network.to(device)
+    network = checkpoints.seeded(ColumnCounter, seed).to(device)
 
     def moved(looks: Looks, truth: SitePool) -> tuple[Looks, SitePool]:
         return Looks(*(p.to(device) for p in looks)), SitePool(*(p.to(device) for p in truth))
