@@ -100,7 +100,7 @@ def write(
                 seed=seed,
             )
         )
-        for part, each, seed in (("train", 20, 11), ("validation", 4, 12))
+        for part, each, seed in (("train", 40, 11), ("validation", 4, 12))
     ]
     result = learning_sites.learn_columns(
         *pools,
@@ -113,10 +113,12 @@ def write(
     path = folder / "checkpoints" / "occupancy_sites.safetensors"
     result.network.cpu()
     result.save(path, **record)
-    judged = judging.judge(
-        load_counter(pixels, path), slabs.slabs(waves, "validation"), images=2, seed=5
-    )
-    return result.save(path, calibration=asdict(judging.calibrate(judged)), **record)
+    counter = load_counter(pixels, path)
+    weights = judging.weights_of(counter, slabs.slabs(waves, "validation"), seed=4)
+    counter.calibration = replace(counter.calibration, evidence=weights)
+    judged = judging.judge(counter, slabs.slabs(waves, "validation"), images=4, seed=5)
+    calibration = judging.calibrate(judged, weights)
+    return result.save(path, calibration=asdict(calibration), **record)
 
 
 def main() -> None:

@@ -144,13 +144,19 @@ def counted(counter, image, places):
 
 def coverage(counter, slabs):
     """Share of true numbers within the 90 % intervals, over all and in bins."""
-    judged = judge(counter, tested(slabs), images=6, seed=10)
+    judged = judge(counter, tested(slabs), images=4, seed=10)
     kept = judged.trusted(counter.calibration)[judged.image]
     mean, deviation, bins = estimates(judged, counter.calibration)
     width = deviation * counter.calibration.widths(bins)
     inside = (judged.present >= np.maximum(mean - width, 0)) & (judged.present <= mean + width)
     inside, width, bins = inside[kept], width[kept], bins[kept]
-    print(f"over all {inside.mean():.3f} of {len(inside)}, mean width {2 * width.mean():.2f} atoms")
+    images = np.unique(judged.image[kept], return_inverse=True)[1]
+    away = np.bincount(images, inside - inside.mean())  # columns of an image err together
+    error = np.sqrt((away**2).sum()) / len(inside)
+    print(
+        f"over all {inside.mean():.3f} +- {error:.3f} of {len(inside)} in {images.max() + 1} "
+        f"images of {len(judged.dose)}, mean width {2 * width.mean():.2f} atoms"
+    )
     for name, column in zip(DIMENSIONS, bins.T, strict=True):
         shares = {int(v): round(float(inside[column == v].mean()), 3) for v in np.unique(column)}
         print(f"by {name}: {shares}")

@@ -38,7 +38,8 @@ def library(tmp_path):
 def new_page(path, run):
     outputs = [nbformat.v4.new_output("stream", name="stdout", text="2\n")]
     cell = nbformat.v4.new_code_cell("print(1 + 1)", outputs=outputs)
-    notebook = nbformat.v4.new_notebook(cells=[cell])
+    told = {"language_info": {"name": "python", "version": "3.11.7"}}
+    notebook = nbformat.v4.new_notebook(cells=[cell], metadata=told)
     freshness.stamp_page(notebook, run)
     nbformat.write(notebook, path)
 

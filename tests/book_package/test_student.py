@@ -1,5 +1,6 @@
 """The book for a class: every exercise is there, no solution is, and the rest is as it was."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,13 @@ def test_exercises_stay_and_solutions_go(chapter):
     assert after.count(student.ASKED) == before.count("{solution-start}")
     assert "{solution-" not in after
     assert not [c for c in given.cells if "solution" in c.metadata.get("tags", [])]
+    checks = [c for c in given.cells if "check" in c.metadata.get("tags", [])]
+    assert checks == [c for c in page.cells if "check" in c.metadata.get("tags", [])] != []
+    for check in checks:  # exercise, answer, check
+        exercise, answer = given.cells[(i := given.cells.index(check)) - 2 : i]
+        (label,) = re.findall(r'"(exercise-\w+)"', check.source)
+        assert f":label: {label}\n" in exercise.source.split("```{exercise}")[-1]
+        assert answer.source == student.ASKED
     assert "## Summary" in after
     nbformat.validate(given)
 

@@ -36,7 +36,7 @@ def test_saved_and_loaded_gives_the_same(tmp_path):
     path = denoiser.save(tmp_path / "mine.safetensors", result, seed=0)
     again = load_denoiser(path)
     a, b = (d(counts, 0.12, [3]) for d in (denoiser, again))
-    np.testing.assert_allclose(a, b, rtol=5e-3, atol=1e-3)
+    np.testing.assert_allclose(a, b, atol=0.02)  # weights in float16, products in bfloat16
     assert again.surroundings == denoiser.surroundings
 
 

@@ -23,7 +23,7 @@ from insitu.measure.occupancy.judging import HEATS, Judged, calibrate, estimates
 from insitu.measure.occupancy.network import UNITS, AtomCounter, expected_atoms, log_occupancy
 from insitu.measure.occupancy.oracle import Responses, priors_of, responses, targets, told_all
 from insitu.measure.occupancy.periods import lattices_in, share_of_lattice
-from insitu.measure.occupancy.sites import columns_in, crystals_in
+from insitu.measure.occupancy.sites import columns_of, crystals_in
 from insitu.measure.occupancy.slabs import specimen_of, views_of
 from insitu.simulate.ceria import Slab, random_slab
 from insitu.simulate.imaging import Optics
@@ -94,9 +94,10 @@ def test_columns_and_their_crystal_are_found_where_they_are(zone, turn):
     there = views.places[0][specimen.columns.atoms[views.column[0]] > 0]
     cation = specimen.columns.cation[views.column[0]][specimen.columns.atoms[views.column[0]] > 0]
     inner = ((there > 4) & (there < 123)).all(1)
-    distance, _ = cKDTree(columns_in(classes.float())).query(there[inner])
-    assert distance.max() < 1.0
-    best = max(crystals_in(classes.float()), key=lambda c: (c.zone == zone, c is not None))
+    columns = columns_of(classes.float())
+    distance, _ = cKDTree(columns.places).query(0.2 * there[inner])
+    assert distance.max() < 0.2
+    best = max(crystals_in(classes.float(), columns), key=lambda c: (c.zone == zone, c is not None))
     distance, nearest = cKDTree(best.places).query(there * 0.2)
     assert best.zone == zone
     assert distance.max() < 0.3
@@ -106,7 +107,7 @@ def test_columns_and_their_crystal_are_found_where_they_are(zone, turn):
 def test_no_crystal_where_there_are_no_columns():
     classes = torch.zeros(3, 128, 128)
     classes[0] = 6.0
-    assert crystals_in(classes) == []
+    assert crystals_in(classes, columns_of(classes)) == []
 
 
 @pytest.mark.parametrize("turn", [0.0, 33.0])

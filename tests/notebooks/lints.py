@@ -9,7 +9,7 @@ from bs4 import BeautifulSoup
 
 from insitu.book import parameters, prose, tiles
 
-TAGS = {"parameters", "setup", "hide-input", "remove-input", "remove-cell", "solution"}
+TAGS = {"parameters", "setup", "hide-input", "remove-input", "remove-cell", "check", "solution"}
 HIDDEN = {"hide-input", "remove-input", "remove-cell"}
 TRAINING = {"05", "10"}  # chapters that train with their default values
 DRAWING = {"show", "show_panels", "scrubber", "particle_view", "sliders"}

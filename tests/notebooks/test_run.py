@@ -11,6 +11,7 @@ import numpy as np
 import papermill
 import pytest
 import tifffile
+import trials
 import zarr
 from ase.build import bulk
 from ase.io import write
@@ -145,9 +146,9 @@ OWN = {
 def test_a_small_run_on_ones_own_data(tmp_path, number):
     """With the smoke preset, and files of one's own in addition to what the page does anyway.
 
-    What it does without them, every run of `insitu refresh` shows.
+    What it does without them, every run of `insitu refresh` shows. Its checks are tried, too.
     """
-    path = BY_NUMBER[number]
+    path = trials.with_trials(BY_NUMBER[number], tmp_path / "book")
     give, look = OWN.get(number, (lambda _: {}, lambda _: None))
     values = runs.chapter_values(path, "smoke") | give(tmp_path)
     values |= {"output_dir": str(tmp_path / "out")}

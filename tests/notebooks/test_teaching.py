@@ -4,8 +4,9 @@ import re
 
 import nbformat
 import pytest
+import trials
 
-from insitu.book import contents
+from insitu.book import answers, contents
 from insitu.book.contents import ROOT
 
 TEMPLATE = ROOT / "notebooks" / "template" / "NN-title.ipynb"
@@ -48,6 +49,29 @@ def test_exercises_have_minutes_and_a_check(path):
     assert len(exercises) >= 2
     asked = r".+ \(\d+ min\)\n:label: exercise-\w+\n\n.+\n\n\*Check yourself\.\* .+"
     assert not [text for text in exercises if not re.fullmatch(asked, text, re.S)]
+
+
+def test_checks_stand_below_their_exercises_and_are_open():
+    """One or two a page, seen by the reader; each function of `answers` has its exercise."""
+    found = []
+    for chapter in contents.chapters():
+        cells = nbformat.read(chapter.path, as_version=4).cells
+        checks = [k for k, c in enumerate(cells) if "check" in c.metadata.get("tags", [])]
+        assert 1 <= len(checks) <= 2, chapter.name
+        for k in checks:
+            assert cells[k].metadata == {"tags": ["check"]}
+            said = re.fullmatch(
+                r'# Check: \S.+\npage\.check\("exercise-(\w+)", \.\.\.\)', cells[k].source
+            )
+            label = f"exercise-{said[1]}\n"
+            assert f":label: {label}" in cells[k - 1].source.split("```{exercise}")[-1]
+            assert cells[k + 1].source.startswith(f"````{{solution-start}} {label}")
+            found.append(said[1])
+    functions = [
+        n for n, f in vars(answers).items() if getattr(f, "__module__", "") == answers.__name__
+    ]
+    assert sorted(found) == sorted(n for n in functions if not n.startswith("_"))
+    assert sorted(found) == sorted(trials.FOUND)
 
 
 def test_the_guide_for_teachers_names_sections_that_are_there():

@@ -13,6 +13,8 @@
 - `freshness`: whether a page's outputs are those of its code and data
 - `runs`: chapters run with values from files and the command line, and pages refreshed
 - `prose`: numbers in the text of a page, written anew by each run
+- `exercises`: a reader's number checked, with a hint at the likely mistake
+- `answers`: what the answers should be, and what mistakes lead to
 - `student`: the book without the solutions of its exercises
 - `bundle`: the whole book as one file, for a room without network
 - `doctor`: what this machine has, and what will run on it

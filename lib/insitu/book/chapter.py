@@ -24,10 +24,11 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
+from IPython import get_ipython
 from IPython.display import HTML, display
 
 from insitu import InputError, fetch, files
-from insitu.book import contents, figures, freshness, tiles
+from insitu.book import contents, exercises, figures, freshness, tiles
 from insitu.book.parameters import Parameter, check_names, declared_in, parse_parameters
 from insitu.files import ResultsFolder
 from insitu.learning.training import device_named
@@ -68,7 +69,7 @@ def start(name: str, namespace: dict[str, Any]) -> Page:
     give_memory_back()
     number = name.partition("-")[0].lstrip("0")
     tiles.begin(f"{number}." if number[:1].isdigit() else "")
-    page = Page(name, values)
+    page = Page(name, values, namespace)
     page.results.lock()
     display(HTML(_card(name, declared, values)))
     return page
@@ -77,8 +78,9 @@ def start(name: str, namespace: dict[str, Any]) -> Page:
 class Page:
     """A running chapter: its device, its random generators, and where its results go."""
 
-    def __init__(self, name: str, values: Mapping[str, Any]) -> None:
+    def __init__(self, name: str, values: Mapping[str, Any], namespace: Mapping[str, Any]) -> None:
         self.name = name
+        self.namespace = namespace
         self.values = dict(values)
         self.device = device_named(self.values.get("device", "auto"))
         seed = int(self.values.get("seed", 0))
@@ -93,6 +95,10 @@ class Page:
     def write(self, name: str, writer: Callable[[Path], Any]) -> Path:
         """Write a file or a store into the output folder; see `files.ResultsFolder.write`."""
         return self.results.write(name, writer)
+
+    def check(self, exercise: str, answer: Any) -> None:
+        """Say whether a reader's number answers an exercise; see `exercises.verdict`."""
+        exercises.check(exercise, answer, self.namespace)
 
     def finish(self, results: Mapping[str, float]) -> None:
         """Write results.json and run.json, show every result, let go.
@@ -140,15 +146,18 @@ class Page:
 
 
 def give_memory_back() -> None:
-    """Let the C library give large arrays back when they are freed, where it is glibc.
+    """Let the C library give back after each cell what the cell has freed, where it is glibc.
 
     It would keep blocks of up to 32 MB for later, and a page would hold a quarter more than it
-    needs. The numbers are those of `mallopt` in glibc's malloc.h.
+    needs.
     """
-    if platform.libc_ver()[0] == "glibc":
-        mallopt = ctypes.CDLL(None).mallopt
-        for threshold, size in ((-3, 2 << 20), (-1, 8 << 20)):  # M_MMAP, M_TRIM
-            mallopt(threshold, size)
+    shell = get_ipython()
+    if platform.libc_ver()[0] == "glibc" and shell:
+        shell.events.register("post_run_cell", _trim)
+
+
+def _trim(_: Any = None) -> None:
+    ctypes.CDLL(None).malloc_trim(0)
 
 
 def peak_memory() -> int:

@@ -109,8 +109,10 @@ def stamp_page(notebook: Any, run: Mapping[str, Any]) -> None:
         "hash": page_hash(notebook, run["modules"], run["data"]),
     }
     kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+    # as its kernel told: JupyterLab takes a page whose kernel tells something else for changed
+    language = notebook.metadata["language_info"]
     notebook.metadata = nbformat.from_dict(
-        {"kernelspec": kernel, "language_info": {"name": "python"}, "insitu": stamp}
+        {"kernelspec": kernel, "language_info": language, "insitu": stamp}
     )
 
 

@@ -35,7 +35,11 @@ def without_solutions(notebook: Any) -> Any:
             continue
         if not code and _START.search(cell.source):
             cell.source = _START.sub("", cell.source).rstrip()
-            kept += [cell, nbformat.v4.new_code_cell(ASKED, id=f"answer-{len(kept)}")]
+            if cell.source:
+                kept.append(cell)
+            check_comes_last = "check" in kept[-1].metadata.get("tags", [])
+            answer = nbformat.v4.new_code_cell(ASKED, id=f"answer-{len(kept)}")
+            kept.insert(len(kept) - check_comes_last, answer)
             inside = True
         elif cell.source.strip():
             kept.append(cell)

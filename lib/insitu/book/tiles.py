@@ -101,6 +101,9 @@ def tiles(figure: Figure, alt: str) -> str:
         halves = []
     parts: list[str] = []
     for row in rows:
+        beside = max(("".join(bars.get(axis, [])) for axis in row), key=len)
+        if beside:  # room for it below the others too, so that pictures stand at one height
+            beside = f'<div aria-hidden="true" style="visibility:hidden">{beside}</div>'
         for axis in row:
             share = f"flex:1 1 {100 * places[axis].width / widest - 1.5:.1f}%"
             wide = f"max-width:{max(places[axis].width, 170):.0f}px"
@@ -111,7 +114,7 @@ def tiles(figure: Figure, alt: str) -> str:
             kind = "insitu-tile half" if axis in halves else "insitu-tile"
             head = heads[axis] or ("&nbsp;" if any(heads[a] for a in row) else "")
             head = f'<div style="text-align:center">{head}</div>' if head else ""
-            own = "".join(bars.get(axis, []))
+            own = "".join(bars.get(axis, [])) or beside
             parts.append(f'<div class="{kind}" style="{share};{wide}">{head}{view}{own}</div>')
         parts.append('<div class="insitu-row" style="flex:0 0 100%"></div>')
     shared = "".join(bars.get(None, []))
@@ -173,12 +176,12 @@ def _pictures(
 
 def _narrow(figure: Figure, axes: Sequence[Axes]) -> Image.Image:
     """Draw a figure so narrow that the letters of these axes can be read on a phone."""
-    for _ in range(4):  # words keep their size, so that one step may not do
+    for _ in range(6):  # words keep their size, so that one step may not do
         least = min(_letters(axis) / _place(figure, axis).width for axis in axes)
         wide, high = figure.get_size_inches()
         if least * PHONE >= LEAST or wide < 3:
             break
-        figure.set_size_inches(wide * PHONE * least / LEAST, high)
+        figure.set_size_inches(0.98 * wide * PHONE * least / LEAST, high)
         figure.canvas.draw()
     return _drawn(figure, 144)
 

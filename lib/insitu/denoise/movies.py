@@ -19,7 +19,7 @@ from insitu.denoise.binning import BinnedMovie, Frames, binning, tiles, unbinned
 from insitu.denoise.blind_networks import UDVD, BlindVideoUNet
 from insitu.denoise.networks import symmetrised
 from insitu.denoise.surroundings import HALO, Surroundings
-from insitu.learning.training import Result
+from insitu.learning.training import Result, autocast
 
 NETWORKS: dict[str, type[nn.Module]] = {"UDVD": UDVD, "BlindVideoUNet": BlindVideoUNet}
 TILE = 512  # side of the tiles in which large frames are worked on, in pixels of the network
@@ -84,8 +84,9 @@ class MovieDenoiser:
         layout = torch.channels_last
 
         def plain(images: Tensor) -> Tensor:
-            answer: Tensor = self.network(images.contiguous(memory_format=layout))
-            return answer
+            with autocast(self.network, True):
+                answer: Tensor = self.network(images.contiguous(memory_format=layout))
+            return answer.float()
 
         network = partial(symmetrised, plain) if symmetric else plain
         return self._predicted(network, counts, pixel_size, chosen, progress=progress)

@@ -24,7 +24,7 @@ from insitu import InputError, checks
 from insitu.denoise.binning import tiles
 from insitu.denoise.local_wiener import mirrored
 from insitu.learning import checkpoints
-from insitu.measure.occupancy.frames import ColumnCounter, Looks, windows_at
+from insitu.measure.occupancy.frames import ColumnCounter, Looks, Told, windows_at
 from insitu.measure.occupancy.intervals import Calibration
 from insitu.measure.occupancy.network import (
     CLASSES,
@@ -39,6 +39,7 @@ from insitu.measure.occupancy.sites import (
     ZONES,
     Crystal,
     agreement_of,
+    columns_of,
     crystals_in,
     elsewhere,
     foreground_at,
@@ -49,12 +50,10 @@ Array = NDArray[np.float64]
 
 TILE, HALO = 256, 32  # pixels, of large images
 BLOCK, MARGIN = 36.0, 9.0  # of sites that are looked at together, and what is around them [A]
-# Weights in the log-odds of a lattice being where it is said to be, fitted to validation slabs:
-# what the network says of sites weighted by what is seen there, and of all alike; the share of
-# columns seen that agree, the share of the power that is the lattice's; and a constant.
-EVIDENCE = (0.21, 0.51, 9.2, 1.6, -8.25)
 SURE = 0.7  # agreement above which no lattice is looked for in the counts
 CROP = 180  # pixels in which its place is looked for
+ORIGINS = 4  # places of such a lattice that are looked at closely
+OTHERS = 2  # crystals whose cations are tried at each other centre of symmetry
 FAINT = 0.3  # probability of a column, at least, where columns are too faint to be seen
 DISC = 0.6  # radius of a column in the map of atoms [A]
 DOSES, PIXELS = (20.0, 10_000.0), (0.04, 0.26)  # what it may be shown [e-/A^2], [A]
@@ -67,8 +66,7 @@ class Sites(NamedTuple):
     atoms: Tensor  # (n, 12) logits of one atom more
     conditions: Array  # of CONDITIONS: [A], [degrees], [atoms]
     inside: float  # logits
-    fits: float
-    evidence: float = 0.0  # that the sites are there, all in all, likewise; see `EVIDENCE`
+    evidence: float = 0.0  # log-odds of the sites being where they are said to be
 
 
 @dataclass(frozen=True)
@@ -194,7 +192,7 @@ class OccupancyCounter:
         return maps[:, :rows, :columns]
 
     def sites(self, canonical: NDArray[np.float32], classes: Tensor, dose: float) -> Sites | None:
-        """Sites of the crystal that fits best, None where there is no ceria.
+        """Sites of the crystal for which most speaks, None where there is no ceria.
 
         Parameters
         ----------
@@ -205,26 +203,49 @@ class OccupancyCounter:
         dose : float
             [e-/A^2].
         """
+        crystals, facts = self.candidates(canonical, classes, dose)
+        if not crystals:
+            return None
+        odds = facts @ self.calibration.evidence
+        best = crystals[int(odds.argmax())]
+        seen = self.looked_at(canonical, best, foreground_at(classes, best.places), dose)
+        return seen._replace(evidence=float(odds.max()))
 
-        def seen_at(crystal: Crystal) -> Sites:
-            weight = foreground_at(classes, crystal.places)
-            seen = self.looked_at(canonical, crystal, weight, dose)
-            alike = self.looked_at(canonical, crystal, np.ones_like(weight), dose)
-            agreed = agreement_of(crystal, classes)
+    def candidates(
+        self, canonical: NDArray[np.float32], classes: Tensor, dose: float
+    ) -> tuple[list[Crystal], Array]:
+        """Ways in which ceria may lie in an image, and what speaks for each.
+
+        Returns
+        -------
+        list of n Crystal, (n, 5) array
+            What the network says of sites weighted by what is seen there, and of all alike
+            [logits]; the share of columns seen that agree, the share of the power that is the
+            lattice's; and 1. `Calibration.evidence` weighs them.
+        """
+        columns = columns_of(classes)
+        crystals = crystals_in(classes, columns)
+        if max((agreement_of(crystal, columns) for crystal in crystals), default=0) < SURE:
+            for zone, vectors in lattices_in(canonical):
+                crystals += self.placed(canonical, classes, zone, vectors, dose)
+        rows, corner = _middle(canonical.shape)
+        away, seen = _away(canonical[rows]), classes[:, rows[0], rows[1]]
+
+        def facts_of(crystal: Crystal) -> tuple[float, ...]:
+            own = crystal.part(corner, away.shape[1:])
+            weight = foreground_at(seen, own.places)
+            told = self.told(away, own, np.stack([weight, np.ones_like(weight)]), dose)
+            agreed = agreement_of(crystal, columns)
             share = share_of_lattice(canonical, crystal.zone, crystal.vectors)
-            facts = (seen.fits, alike.fits, agreed, share, 1.0)
-            return seen._replace(evidence=float(np.dot(EVIDENCE, facts)))
+            return (*told.fits.tolist(), agreed, share, 1.0)
 
-        crystals = crystals_in(classes)
-        if max((agreement_of(crystal, classes) for crystal in crystals), default=0) < SURE:
-            crystals += [
-                self.placed(canonical, classes, zone, vectors, dose)
-                for zone, vectors in lattices_in(canonical)
-            ]
-        crystals += [e for crystal in crystals for e in elsewhere(crystal, canonical.shape)]
-        return max(map(seen_at, crystals), key=lambda seen: seen.evidence, default=None)
+        facts = list(map(facts_of, crystals))
+        odds = np.array(facts) @ self.calibration.evidence if facts else np.zeros(0)
+        for best in np.argsort(-odds)[:OTHERS]:
+            others = elsewhere(crystals[best], canonical.shape)
+            crystals, facts = crystals + others, facts + list(map(facts_of, others))
+        return crystals, np.array(facts)
 
-    @torch.no_grad()
     def placed(
         self,
         canonical: NDArray[np.float32],
@@ -232,32 +253,44 @@ class OccupancyCounter:
         zone: str,
         vectors: Array,
         dose: float,
-    ) -> Crystal:
-        """The crystal with these sides that fits best, of all places that its cell may have."""
-        rows, columns = (slice(max(0, (n - CROP) // 2), (n + CROP) // 2) for n in canonical.shape)
-        part, seen = canonical[rows, columns], classes[:, rows, columns]
-        away = torch.from_numpy(part / max(float(part.mean()), 1e-3) - 1)[None]
-        middle = np.array(part.shape) // 2 * PIXEL
+    ) -> list[Crystal]:
+        """Crystals with these sides that fit best, of all places that their cell may have."""
+        rows, corner = _middle(canonical.shape)
+        away, seen = _away(canonical[rows]), classes[:, rows[0], rows[1]]
+        shape = away.shape[1:]
 
         def fits(origin: Array) -> float:
-            places, cation = sites_in(ZONES[zone], origin, vectors, part.shape)
-            at = torch.from_numpy(places).float()[None]
-            weight = np.minimum(foreground_at(seen, places) + FAINT, 1)
-            looks = Looks(
-                windows_at(away, at, torch.from_numpy(vectors).float()[None]),
-                torch.from_numpy(weight).float()[None],
-                torch.from_numpy(cation)[None],
-                at,
-                torch.tensor([float(zone == "110")]),
-                torch.tensor([dose]).clamp(DOSES[0] / 4, DOSES[1]),
-            )
-            return float(self.columns(looks, torch.zeros(1, 1, dtype=torch.long)).fits)
+            own = Crystal(zone, vectors, *sites_in(ZONES[zone], origin, vectors, shape))
+            weight = np.minimum(foreground_at(seen, own.places) + FAINT, 1)
+            return float(self.told(away, own, weight[None], dose).fits)
 
-        origin = max(origins_of(zone, vectors, middle), key=fits)
-        steps = [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
-        origin = max([origin + np.array(step) * APART / 2 for step in steps], key=fits)
-        origin = origin + np.array([rows.start, columns.start]) * PIXEL
-        return Crystal(zone, vectors, *sites_in(ZONES[zone], origin, vectors, canonical.shape))
+        origins = origins_of(zone, vectors, np.array(shape) // 2 * PIXEL)
+        steps = np.array([(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)]) * APART / 2
+        found = []
+        for first in sorted(origins, key=fits, reverse=True)[:ORIGINS]:
+            origin = max(first + steps, key=fits) + corner
+            found.append(
+                Crystal(zone, vectors, *sites_in(ZONES[zone], origin, vectors, canonical.shape))
+            )
+        return found
+
+    @torch.no_grad()
+    def told(self, away: Tensor, crystal: Crystal, weight: Array, dose: float) -> Told:
+        """What the network says of the sites of a crystal, and of the first of them alone.
+
+        Parameters
+        ----------
+        away : (1, y, x) tensor
+            Counts over their mean, less one.
+        crystal : Crystal
+            And its n sites.
+        weight : (k, n) array
+            Probabilities that there is a column, k times.
+        dose : float
+            [e-/A^2].
+        """
+        first = torch.zeros(len(weight), 1, dtype=torch.long)
+        return self.columns(_looks(away, crystal, weight, dose), first)
 
     @torch.no_grad()
     def looked_at(
@@ -276,31 +309,20 @@ class OccupancyCounter:
         dose : float
             [e-/A^2].
         """
-        away = torch.from_numpy(canonical / max(float(canonical.mean()), 1e-3) - 1)[None]
-        vectors = torch.from_numpy(crystal.vectors).float()[None]
-        places, cation = crystal.places, torch.from_numpy(crystal.cation)
-        blocks = np.floor(places / BLOCK).astype(int)
-        atoms = torch.empty(len(places), MOST)
+        away, blocks = _away(canonical), np.floor(crystal.places / BLOCK).astype(int)
+        atoms = torch.empty(len(crystal.places), MOST)
         told, shares = [], []
         for block in np.unique(blocks, axis=0):
             own = np.flatnonzero((blocks == block).all(1))
             low, high = block * BLOCK - MARGIN, (block + 1) * BLOCK + MARGIN
-            near = np.flatnonzero(((places >= low) & (places < high)).all(1))
-            at = torch.from_numpy(places[near]).float()[None]
-            looks = Looks(
-                windows_at(away, at, vectors),
-                torch.from_numpy(weight[near]).float()[None],
-                cation[near][None],
-                at,
-                torch.tensor([float(crystal.zone == "110")]),
-                torch.tensor([dose]).clamp(DOSES[0] / 4, DOSES[1]),
-            )
-            some = self.columns(looks, torch.from_numpy(np.searchsorted(near, own))[None])
+            near = np.flatnonzero(((crystal.places >= low) & (crystal.places < high)).all(1))
+            asked = torch.from_numpy(np.searchsorted(near, own))[None]
+            some = self.columns(_looks(away, crystal.some(near), weight[None, near], dose), asked)
             atoms[own] = some.atoms[0]
-            told.append(np.concatenate([some.conditions[0], some.inside, some.fits]))
+            told.append(np.concatenate([some.conditions[0], some.inside]))
             shares.append(weight[own].sum() + 1e-3)
-        *conditions, inside, fits = np.average(told, axis=0, weights=shares)
-        return Sites(crystal, atoms, np.array(conditions) * UNITS, float(inside), float(fits))
+        *conditions, inside = np.average(told, axis=0, weights=shares)
+        return Sites(crystal, atoms, np.array(conditions) * UNITS, float(inside))
 
     def _why(self, dose: float, pixel_size: float, seen: Sites | None) -> str:
         if not PIXELS[0] <= pixel_size <= PIXELS[1]:
@@ -359,9 +381,36 @@ def load_counter(
         checkpoints.fill(network, {k: v.float() for k, v in tensors.items()}, path.name)
         opened.append(network.eval())
     kept = record.get("calibration", {})
-    calibration = Calibration(**{**kept, "atoms": tuple(kept.get("atoms", (1.0, 1.0)))})
+    pairs = {name: tuple(kept[name]) for name in ("atoms", "evidence") if name in kept}
+    calibration = Calibration(**{**kept, **pairs})
     pixels = opened[0].to(device, memory_format=torch.channels_last)
     return OccupancyCounter(pixels, opened[1], calibration)
+
+
+def _away(counts: NDArray[np.float32]) -> Tensor:
+    """Counts (y, x) over their mean, less one: (1, y, x)."""
+    return torch.from_numpy(counts / max(float(counts.mean()), 1e-3) - 1)[None]
+
+
+def _middle(shape: tuple[int, ...]) -> tuple[tuple[slice, ...], Array]:
+    """The middle of an image, where its lattice is looked for, and its corner [A]."""
+    parts = tuple(slice(max(0, (n - CROP) // 2), (n + CROP) // 2) for n in shape)
+    return parts, np.array([part.start for part in parts]) * PIXEL
+
+
+def _looks(away: Tensor, crystal: Crystal, weight: Array, dose: float) -> Looks:
+    """The n sites of a crystal, k times, with weights (k, n)."""
+    k = len(weight)
+    places = torch.from_numpy(crystal.places).float()[None]
+    vectors = torch.from_numpy(crystal.vectors).float()[None]
+    return Looks(
+        windows_at(away, places, vectors).expand(k, -1, -1),
+        torch.from_numpy(weight).float(),
+        torch.from_numpy(crystal.cation)[None].expand(k, -1),
+        places.expand(k, -1, -1),
+        torch.tensor([float(crystal.zone == "110")]).expand(k),
+        torch.tensor([dose]).float().clamp(DOSES[0] / 4, DOSES[1]).expand(k),
+    )
 
 
 def _painted(places: Array, values: Array, shape: tuple[int, ...]) -> NDArray[np.float32]:

@@ -34,6 +34,7 @@ class Calibration:
     factors: Mapping[str, float] = field(default_factory=dict)  # of the width, of every bin
     inside: float = 0.0  # logits of lens and tilt being like those taught below which it abstains
     fits: float = 0.0  # log-odds of the lattice, likewise
+    evidence: tuple[float, ...] = (0.5, 0.5, 0.0, 0.0, 0.0)  # weights of what speaks for it
 
     def probability(self, atoms: Tensor, cation: NDArray[np.bool_]) -> Array:
         """Probabilities (n, 13) of 0 to 12 atoms of the logits (n, 12) of columns."""

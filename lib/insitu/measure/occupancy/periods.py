@@ -25,8 +25,8 @@ SIZES = np.linspace(0.98, 1.02, 9)  # of a cell
 APART = 0.45  # between two origins that are tried [A]
 
 
-def spectrum_of(counts: NDArray[np.floating], pad: int = 1) -> tuple[NDArray[np.complex128], Array]:
-    """Fourier transform of the middle of an image, and the middle's place [A].
+def spectrum_of(counts: NDArray[np.floating], pad: int = 1) -> NDArray[np.complex128]:
+    """Fourier transform of the middle of an image.
 
     Shot noise has a mean square of 1; phases are about the middle.
 
@@ -45,8 +45,7 @@ def spectrum_of(counts: NDArray[np.floating], pad: int = 1) -> tuple[NDArray[np.
     away = (part - ndimage.gaussian_filter(part, SMOOTH, mode="nearest")) * window
     side = pad * max(part.shape)
     padded = np.pad(away, [(0, side - n) for n in part.shape])
-    spectrum = fft.fft2(np.roll(padded, -middle, (0, 1))) / np.sqrt(noise)
-    return spectrum, (corner + middle) * PIXEL
+    return np.asarray(fft.fft2(np.roll(padded, -middle, (0, 1))) / np.sqrt(noise))
 
 
 def reflections(zone: Zone) -> Array:
@@ -66,7 +65,7 @@ def lattices_in(counts: NDArray[np.floating]) -> list[tuple[str, Array]]:
     many of them count as there are, not one that is strong.
     """
     pad = 4
-    spectrum, _ = spectrum_of(counts, pad)
+    spectrum = spectrum_of(counts, pad)
     side = len(spectrum)
     found = []
     for name, zone in ZONES.items():
@@ -104,7 +103,7 @@ def share_of_lattice(counts: NDArray[np.floating], zone: str, vectors: Array) ->
 
     0 where the lattice does not stand out of the noise by 8 standard deviations.
     """
-    spectrum, _ = spectrum_of(counts)
+    spectrum = spectrum_of(counts)
     power = spectrum.real**2 + spectrum.imag**2 - 1
     lines = fft.fftfreq(len(spectrum), PIXEL)
     frequency = np.stack(np.meshgrid(lines, lines, indexing="ij"), -1)

@@ -8,7 +8,7 @@ the columns. What all columns say together tells the species of each.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -63,26 +63,43 @@ class Crystal(NamedTuple):
     places: Array  # (n, 2) all sites of the image, y and x [A]
     cation: NDArray[np.bool_]  # (n,)
 
+    def some(self, chosen: NDArray[Any]) -> Crystal:
+        """The same crystal with some of its sites only."""
+        return self._replace(places=self.places[chosen], cation=self.cation[chosen])
 
-def crystals_in(classes: Tensor) -> list[Crystal]:
+    def part(self, corner: Array, shape: tuple[int, ...]) -> Crystal:
+        """Its sites in a part (y, x) of the image whose corner is at (y, x) [A]."""
+        places = self.places - corner
+        own = ((places > -PIXEL / 2) & (places < np.array(shape) * PIXEL - PIXEL / 2)).all(1)
+        return self._replace(places=places).some(np.flatnonzero(own))
+
+
+class Columns(NamedTuple):
+    """Columns that are seen by themselves."""
+
+    places: Array  # (n, 2) y and x [A]
+    cation: NDArray[np.bool_]  # (n,)
+
+
+def crystals_in(classes: Tensor, columns: Columns) -> list[Crystal]:
     """Ways in which ceria may lie in an image, up to three of each zone; none without columns.
 
     Parameters
     ----------
     classes : (3, y, x) tensor
         Logits of CLASSES, in pixels of 0.2 A.
+    columns : Columns
+        That are seen in them; see `columns_of`.
     """
-    found = columns_in(classes)
-    if len(found) < 8:
+    if len(columns.places) < 8:
         return []
-    cation = _is_cation(classes, found)
     maps = classes.softmax(0)[1:].double().numpy()
     crystals = []
     for name, zone in ZONES.items():
         for origin, vectors in _placed(maps, zone):
             sites, kind = sites_in(zone, origin, vectors, maps.shape[1:])
             for reach in (NEAR, NEAR, 0.6 * NEAR):
-                better = refined(origin, vectors, sites, kind, found * PIXEL, cation, reach)
+                better = refined(origin, vectors, sites, kind, *columns, reach)
                 if better is None:
                     break
                 origin, vectors = better
@@ -93,14 +110,13 @@ def crystals_in(classes: Tensor) -> list[Crystal]:
     return crystals
 
 
-def agreement_of(crystal: Crystal, classes: Tensor) -> float:
+def agreement_of(crystal: Crystal, columns: Columns) -> float:
     """Share of the columns seen, and of CHANCE more, that lie on sites of their species."""
-    found = columns_in(classes)
-    if not len(found) or not len(crystal.places):
+    if not len(columns.places) or not len(crystal.places):
         return 0.0
-    distance, nearest = cKDTree(crystal.places).query(found * PIXEL)
-    agree = (distance < 0.5 * NEAR) & (crystal.cation[nearest] == _is_cation(classes, found))
-    return float(agree.sum() / (len(found) + CHANCE))
+    distance, nearest = cKDTree(crystal.places).query(columns.places)
+    agree = (distance < 0.5 * NEAR) & (crystal.cation[nearest] == columns.cation)
+    return float(agree.sum() / (len(columns.places) + CHANCE))
 
 
 def _placed(maps: Array, zone: Zone) -> list[tuple[Array, Array]]:
@@ -199,10 +215,11 @@ def elsewhere(crystal: Crystal, shape: tuple[int, ...]) -> list[Crystal]:
     return [Crystal(crystal.zone, crystal.vectors, *some) for some in places]
 
 
-def columns_in(classes: Tensor) -> Array:
-    """Middles of the columns (n, 2) in logits of CLASSES (3, y, x), y and x [px].
+def columns_of(classes: Tensor) -> Columns:
+    """Columns in logits of CLASSES (3, y, x), in pixels of 0.2 A.
 
-    Maxima of the smoothed probability of any column, then the centre of mass around each.
+    Maxima of the smoothed probability of any column, then the centre of mass around each; the
+    species by the mean logits around it.
     """
     column = 1 - classes.softmax(0)[0].numpy()
     smooth = ndimage.gaussian_filter(column, 1.0, mode="nearest")
@@ -210,19 +227,14 @@ def columns_in(classes: Tensor) -> Array:
     peak = (smooth == ndimage.maximum_filter(smooth, size, mode="nearest")) & (smooth > HEIGHT)
     places = np.argwhere(peak)
     if not len(places):
-        return np.zeros((0, 2))
+        return Columns(np.zeros((0, 2)), np.zeros(0, bool))
     disc = np.argwhere(np.hypot(*np.mgrid[-3:4, -3:4]) <= 3) - 3
     around = np.clip(places[:, None] + disc, 0, np.array(column.shape) - 1)
     weight = column[around[..., 0], around[..., 1]] ** 2
     middle = (around * weight[..., None]).sum(1) / weight.sum(1, keepdims=True)
-    return np.asarray(middle, np.float64)
-
-
-def _is_cation(classes: Tensor, places: Array) -> NDArray[np.bool_]:
-    """Whether columns (n, 2) [px] are of cations, by the mean logits around them."""
-    smooth = _around(classes)
-    y, x = np.rint(places).astype(int).T
-    return np.asarray(smooth[1, y, x] > smooth[2, y, x])
+    logits = _around(classes)
+    y, x = np.rint(middle).astype(int).T
+    return Columns(middle * PIXEL, logits[1, y, x] > logits[2, y, x])
 
 
 def _around(maps: Tensor) -> NDArray[np.float32]:
