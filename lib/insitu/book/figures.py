@@ -182,7 +182,8 @@ def _written(value: Any, digits: int) -> str:
     if isinstance(value, float | np.floating):
         if np.isnan(value):
             return "\u2013"
-        return f"{value:.{digits}g}" if abs(value) < 10**digits else f"{value:.0f}"
+        words = f"{value:.{digits}g}" if abs(value) < 10**digits else f"{value:.0f}"
+        return words.replace("-", "\u2212")
     return typeset(str(value))
 
 

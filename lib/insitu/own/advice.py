@@ -103,7 +103,7 @@ def _simulation(told: Values, pixel: float, frames: int) -> Advice:
     dose = float(told.frames.mean(dtype=np.float64)) / pixel**2
     for name, value, (low, high), unit in (
         ("pixels", pixel, ours.pixel_size, "A"),
-        ("doses", dose, ours.dose, "e-/A^2"),
+        ("mean doses", dose, ours.dose, "e-/A^2"),
     ):
         if not low * 0.99 <= value <= high * 1.01:
             why = f"it was trained for {name} of {low:g} to {high:g} {unit}, not {value:.3g}"

@@ -165,7 +165,7 @@ def marked(picture: NDArray[Any], positions: NDArray[Any], colours: NDArray[Any]
     low, high = np.percentile(picture, (0, 99.5))
     grey = (np.clip((picture - low) / max(high - low, 1e-12), 0, 1) * 255).astype(np.uint8)
     image = Image.fromarray(np.kron(grey, np.ones((zoom, zoom), np.uint8))).convert("RGB")
-    draw = ImageDraw.Draw(image)
+    draw, r = ImageDraw.Draw(image), max(image.size) / 40
     for (y, x), colour in zip((positions + 0.5) * zoom, colours, strict=True):
-        draw.ellipse((x - 5, y - 5, x + 5, y + 5), outline=str(colour), width=2)
+        draw.ellipse((x - r, y - r, x + r, y + r), outline=str(colour), width=max(2, round(r / 4)))
     return np.asarray(image)

@@ -239,7 +239,7 @@ def follow(
                 n, file = files.new.pop(0)
                 if n < number:
                     yield moment(n, np.nan, Alarms.none(), _behind(n, file, files, counts, lost))
-                elif len(files.files[n]) > 1:
+                elif file != files.files[n][0]:
                     trouble = f"{file.name} is frame {n} a second time; one of them counts"
                     yield moment(n, np.nan, Alarms.none(), trouble)
             found = None if number is None else files.read(number, counts.shape)

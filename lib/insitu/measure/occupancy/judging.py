@@ -24,6 +24,7 @@ from insitu.measure.occupancy.intervals import (
     moments_of,
 )
 from insitu.measure.occupancy.network import MOST, PIXEL, log_occupancy
+from insitu.measure.occupancy.sites import Crystal
 from insitu.measure.occupancy.slabs import (
     DEFOCUS,
     TILT,
@@ -39,7 +40,7 @@ Array = NDArray[np.float64]
 MATCH = 0.5  # farthest that a column is found from where it is [A]
 FIELD = 25.6  # of an image that is judged [A]
 PLACED = 0.85  # share of the columns that lie on sites of a crystal that is where it should be
-MISPLACED = 0.02  # share of images whose lattice is elsewhere, among those that are trusted
+MISPLACED = 0.025  # share of images whose lattice is elsewhere, among those that are trusted
 
 
 class Judged(NamedTuple):
@@ -188,19 +189,17 @@ def weights_of(
     """How much each of the facts that `OccupancyCounter.candidates` tells speaks for a crystal.
 
     Logistic regression, on all candidates in images of slabs that were not learned from, of
-    whether 85 % of the columns lie on a site of their species.
+    whether 85 % of the columns lie on a site of their species. Each image is shown a second time
+    with pixels said to be twice or half as large, of which no candidate is right.
     """
     facts, right = [], []
-    for image in _images(specimens, images, DOSES, 0.0, seed):
-        classes = counter.classes(torch.from_numpy(image.counts))
-        crystals, said = counter.candidates(image.counts, classes, image.dose)
-        of = image.views.column[0]
-        there, cation = image.columns.atoms[of] > 0, image.columns.cation[of]
-        for crystal in crystals:
-            away, nearest = cKDTree(crystal.places).query(image.places[there] * PIXEL)
-            agree = (away < MATCH) & (crystal.cation[nearest] == cation[there])
-            right.append(agree.mean() > PLACED)
-        facts.append(said.reshape(-1, 5))
+    for number, image in enumerate(_images(specimens, images, DOSES, 0.0, seed)):
+        factor = 2.0 if number % 2 else 0.5
+        other, _ = resampled(image.counts, PIXEL * factor)
+        for counts, dose in ((image.counts, image.dose), (other, image.dose / factor**2)):
+            crystals, said = counter.candidates(counts, counter.classes(torch.tensor(counts)), dose)
+            facts.append(said.reshape(-1, 5))
+            right += [counts is image.counts and _agrees(image, crystal) for crystal in crystals]
     design, truth = np.concatenate(facts), np.array(right)
 
     def loss(weights: Array) -> float:
@@ -209,6 +208,15 @@ def weights_of(
 
     found = minimize(loss, np.zeros(design.shape[1]))
     return tuple(found.x.round(4).tolist())
+
+
+def _agrees(image: Image, crystal: Crystal) -> bool:
+    """Whether most columns of an image lie on a site of their species."""
+    of = image.views.column[0]
+    there = image.columns.atoms[of] > 0
+    away, nearest = cKDTree(crystal.places).query(image.places[there] * PIXEL)
+    alike = crystal.cation[nearest] == image.columns.cation[of][there]
+    return bool(((away < MATCH) & alike).mean() > PLACED)
 
 
 def _held(
@@ -263,7 +271,7 @@ def calibrate(judged: Judged, evidence: tuple[float, ...] = Calibration.evidence
     `evidence` are the weights of the counter that was judged; see `weights_of`.
 
     Of the images of the range 1.5 % are refused for their lens and tilt, and as many as it takes
-    that of the rest 2 % have their lattice elsewhere, or none; their columns calibrate nothing.
+    that of the rest 2.5 % have their lattice elsewhere, or none; their columns calibrate nothing.
     """
     ranged = judged.in_range
     inside = float(np.quantile(judged.inside[ranged], 0.015))
