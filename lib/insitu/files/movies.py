@@ -112,7 +112,8 @@ class Movie:
                 f"movie_pixel_size: {self.path.name} has none to be used, {self.trouble}"
             )
         raise InputError(
-            f"movie_pixel_size: {self.path.name} does not tell it; give it in angstrom"
+            f"movie_pixel_size: {self.path.name} does not tell it; give it in angstrom "
+            "(--pixel-size of a command)"
         )
 
     def pixel_size_if_known(self, given: float) -> float:

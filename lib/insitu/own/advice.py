@@ -13,7 +13,7 @@ from insitu.own.values import Values
 COARSE = 0.5  # A; of wider pixels columns are not seen
 FEW = 5  # frames, with which a movie begins
 SPARED = 10  # frames, of which some can be kept aside as evidence
-SIZE = "give the pixel size"
+SIZE = "give the pixel size (--pixel-size, in angstrom)"
 GREY = "grey levels do not tell how many electrons they are: give counted frames"
 SHARED = "frames share noise: give them as they were recorded, not averaged, resampled or filtered"
 METHODS = {

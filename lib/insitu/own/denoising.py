@@ -183,7 +183,7 @@ def denoise(
                 text += words
                 numbers |= more
             if best == of:
-                text.append("It was still learning: give more steps.")
+                text.append("It was still learning: give more steps (--steps).")
         whole = spread(denoised, kept)
         for form in ("tif", *formats):
             _write(results, f"denoised.{form}", whole, **scale)
