@@ -150,7 +150,7 @@ def test_a_small_run_on_ones_own_data(tmp_path, number):
     """
     path = trials.with_trials(BY_NUMBER[number], tmp_path / "book")
     give, look = OWN.get(number, (lambda _: {}, lambda _: None))
-    values = runs.chapter_values(path, "smoke") | give(tmp_path)
+    values = runs.chapter_values(BY_NUMBER[number], "smoke") | give(tmp_path)
     values |= {"output_dir": str(tmp_path / "out")}
     record = runs.run_chapter(path, values, progress=False)
     results = json.loads((tmp_path / "out" / "results.json").read_text())
