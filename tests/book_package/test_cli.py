@@ -348,10 +348,11 @@ def test_the_picture_of_a_chapter_is_made_of_the_first_panels():
     stream = io.BytesIO()
     Image.new("L", (6, 3), 100).save(stream, "PNG")
     image = f'<img src="data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}">'
-    picture = runs.thumbnail(image * 3, high=30, most=2)
-    assert picture.size == (2 * 60 + 4, 30)
-    assert picture.getpixel((0, 0)) == (100, 100, 100)
+    picture = runs.thumbnail(image * 3, wide=124, high=30)
+    assert picture.size == (124, 30)
+    assert picture.getpixel((0, 0)) == picture.getpixel((123, 29)) == (100, 100, 100)
     assert picture.getpixel((62, 10)) == (255, 255, 255)
+    assert runs.thumbnail(image, wide=124, high=30).getpixel((62, 10)) == (100, 100, 100)
 
 
 def test_help_names_the_commands(capsys):

@@ -25,7 +25,7 @@ import psutil
 import yaml
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
-from PIL import Image
+from PIL import Image, ImageOps
 
 from insitu import InputError, fetch
 from insitu.book import contents, freshness, parameters, prose
@@ -293,6 +293,7 @@ def refresh_page(path: Path) -> list[str]:
     prose.write_elsewhere(contents.ROOT / "book", path.stem.partition("-")[0], results)
     drawn = pictures(executed)
     still = [page for page in drawn.values() if "insitu-view" in page]
+    still.sort(key=lambda page: "data-pixels" not in page)  # pictures before plots
     if still:  # the first one stands for the chapter, in the README and on the first page
         thumbnail(still[0]).save(contents.ROOT / "book" / "_static" / f"{path.stem}.png")
     return [words for words, picture in drawn.items() if picture not in before]
@@ -308,18 +309,15 @@ def pictures(notebook: Any) -> dict[str, str]:
     }
 
 
-def thumbnail(page: str, high: int = 240, most: int = 4) -> Image.Image:
-    """The first panels of a figure side by side, in one picture."""
-    found = re.findall(r'<img[^>]*src="data:image/png;base64,([^"]+)"', page)[:most]
+def thumbnail(page: str, wide: int = 432, high: int = 240) -> Image.Image:
+    """The first two panels of a figure side by side in one picture, or its only one."""
+    found = re.findall(r'<img[^>]*src="data:image/png;base64,([^"]+)"', page)[:2]
     panels = [Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB") for png in found]
-    panels = [
-        p.resize((round(p.width * high / p.height), high), Image.Resampling.NEAREST) for p in panels
-    ]
-    joined = Image.new("RGB", (sum(p.width + 4 for p in panels) - 4, high), "white")
-    left = 0
-    for panel in panels:
-        joined.paste(panel, (left, 0))
-        left += panel.width + 4
+    joined = Image.new("RGB", (wide, high), "white")
+    each = (wide - 4 * (len(panels) - 1)) // len(panels)
+    for number, panel in enumerate(panels):
+        own = ImageOps.fit(panel, (each, high), Image.Resampling.BOX)  # the middle of it
+        joined.paste(own, (number * (each + 4), 0))
     return joined
 
 
