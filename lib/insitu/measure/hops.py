@@ -31,6 +31,8 @@ def likelihood(posterior: ArrayLike, prior: ArrayLike, *, trust: float = 1.0) ->
         Probabilities of 0, 1, ... atoms in a column and frame.
     prior : (n, states) array
         What it would say of a column before it saw the image.
+        A number that it hardly ever gives should be left out of both: what is divided by a prior
+        near 0 counts too much.
     trust : float
         Power of the likelihood, 0 to 1: errors that all frames share count only once.
     """
