@@ -423,6 +423,16 @@ def test_it_abstains_in_a_sentence(specimen, counter):
     assert "pixels of 0.4 A" in counter(drawn(clean, 120.0), 0.4).abstains
 
 
+def test_a_crystal_in_the_corner_of_a_large_image(specimen, counter):
+    clean = np.ones((420, 400), np.float32)
+    clean[-128:, -128:] = view(specimen).clean[0]
+    found = counter(drawn(clean, 800.0), 0.2)
+    assert not found.abstains
+    outside = (found.y < 57) | (found.x < 53)
+    assert len(found.y) > 100
+    assert outside.mean() < 0.05
+
+
 def test_judging_a_counter(specimen, counter):
     tilted = replace(RECIPE, tilt=(0.0, 6.0))
     judged = judge(counter, [specimen], images=2, doses=(300, 600), seed=1)

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import fft
 from scipy.spatial import cKDTree
 from torch import Tensor
+from torch.nn import functional
 
 from insitu import InputError, checks
 from insitu.denoise.binning import tiles
@@ -42,6 +43,7 @@ from insitu.measure.occupancy.sites import (
     columns_of,
     crystals_in,
     elsewhere,
+    everywhere,
     foreground_at,
     sites_in,
 )
@@ -51,10 +53,13 @@ Array = NDArray[np.float64]
 TILE, HALO = 256, 32  # pixels, of large images
 BLOCK, MARGIN = 36.0, 9.0  # of sites that are looked at together, and what is around them [A]
 SURE = 0.7  # agreement above which no lattice is looked for in the counts
-CROP = 180  # pixels in which its place is looked for
+CROP, STRIDE = 180, 20  # pixels in which its place is looked for, and between such parts
 ORIGINS = 4  # places of such a lattice that are looked at closely
 OTHERS = 2  # crystals whose cations are tried at each other centre of symmetry
 FAINT = 0.3  # probability of a column, at least, where columns are too faint to be seen
+AROUND = 40  # sites next to one that tell whether it lies in vacuum,
+EMPTY = 0.2  # where less of a column is seen than this share of what is seen elsewhere
+NONE = -20.0  # logit of an atom there: far from all columns the network was taught nothing
 DISC = 0.6  # radius of a column in the map of atoms [A]
 DOSES, PIXELS = (20.0, 10_000.0), (0.04, 0.26)  # what it may be shown [e-/A^2], [A]
 
@@ -203,18 +208,21 @@ class OccupancyCounter:
         dose : float
             [e-/A^2].
         """
-        crystals, facts = self.candidates(canonical, classes, dose)
+        part, corner = _fullest(classes)
+        crystals, facts = self.candidates(canonical[part], classes[:, *part], dose)
         if not crystals:
             return None
         odds = facts @ self.calibration.evidence
         best = crystals[int(odds.argmax())]
+        if canonical.size > canonical[part].size:
+            best = everywhere(best, corner, classes)
         seen = self.looked_at(canonical, best, foreground_at(classes, best.places), dose)
         return seen._replace(evidence=float(odds.max()))
 
     def candidates(
         self, canonical: NDArray[np.float32], classes: Tensor, dose: float
     ) -> tuple[list[Crystal], Array]:
-        """Ways in which ceria may lie in an image, and what speaks for each.
+        """Ways in which ceria may lie in a small image, and what speaks for each.
 
         Returns
         -------
@@ -228,13 +236,11 @@ class OccupancyCounter:
         if max((agreement_of(crystal, columns) for crystal in crystals), default=0) < SURE:
             for zone, vectors in lattices_in(canonical):
                 crystals += self.placed(canonical, classes, zone, vectors, dose)
-        rows, corner = _middle(canonical.shape)
-        away, seen = _away(canonical[rows]), classes[:, rows[0], rows[1]]
+        away = _away(canonical)
 
         def facts_of(crystal: Crystal) -> tuple[float, ...]:
-            own = crystal.part(corner, away.shape[1:])
-            weight = foreground_at(seen, own.places)
-            told = self.told(away, own, np.stack([weight, np.ones_like(weight)]), dose)
+            weight = foreground_at(classes, crystal.places)
+            told = self.told(away, crystal, np.stack([weight, np.ones_like(weight)]), dose)
             agreed = agreement_of(crystal, columns)
             share = share_of_lattice(canonical, crystal.zone, crystal.vectors)
             return (*told.fits.tolist(), agreed, share, 1.0)
@@ -255,24 +261,20 @@ class OccupancyCounter:
         dose: float,
     ) -> list[Crystal]:
         """Crystals with these sides that fit best, of all places that their cell may have."""
-        rows, corner = _middle(canonical.shape)
-        away, seen = _away(canonical[rows]), classes[:, rows[0], rows[1]]
-        shape = away.shape[1:]
+        away, shape = _away(canonical), canonical.shape
+
+        def at(origin: Array) -> Crystal:
+            return Crystal(zone, vectors, *sites_in(ZONES[zone], origin, vectors, shape))
 
         def fits(origin: Array) -> float:
-            own = Crystal(zone, vectors, *sites_in(ZONES[zone], origin, vectors, shape))
-            weight = np.minimum(foreground_at(seen, own.places) + FAINT, 1)
-            return float(self.told(away, own, weight[None], dose).fits)
+            crystal = at(origin)
+            weight = np.minimum(foreground_at(classes, crystal.places) + FAINT, 1)
+            return float(self.told(away, crystal, weight[None], dose).fits)
 
         origins = origins_of(zone, vectors, np.array(shape) // 2 * PIXEL)
         steps = np.array([(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)]) * APART / 2
-        found = []
-        for first in sorted(origins, key=fits, reverse=True)[:ORIGINS]:
-            origin = max(first + steps, key=fits) + corner
-            found.append(
-                Crystal(zone, vectors, *sites_in(ZONES[zone], origin, vectors, canonical.shape))
-            )
-        return found
+        best = sorted(origins, key=fits, reverse=True)[:ORIGINS]
+        return [at(max(first + steps, key=fits)) for first in best]
 
     @torch.no_grad()
     def told(self, away: Tensor, crystal: Crystal, weight: Array, dose: float) -> Told:
@@ -321,6 +323,9 @@ class OccupancyCounter:
             atoms[own] = some.atoms[0]
             told.append(np.concatenate([some.conditions[0], some.inside]))
             shares.append(weight[own].sum() + 1e-3)
+        around = weight[cKDTree(crystal.places).query(crystal.places, min(AROUND, len(weight)))[1]]
+        around = around.reshape(len(weight), -1).mean(1)
+        atoms[torch.from_numpy(around < EMPTY * around.max())] = NONE
         *conditions, inside = np.average(told, axis=0, weights=shares)
         return Sites(crystal, atoms, np.array(conditions) * UNITS, float(inside))
 
@@ -392,10 +397,12 @@ def _away(counts: NDArray[np.float32]) -> Tensor:
     return torch.from_numpy(counts / max(float(counts.mean()), 1e-3) - 1)[None]
 
 
-def _middle(shape: tuple[int, ...]) -> tuple[tuple[slice, ...], Array]:
-    """The middle of an image, where its lattice is looked for, and its corner [A]."""
-    parts = tuple(slice(max(0, (n - CROP) // 2), (n + CROP) // 2) for n in shape)
-    return parts, np.array([part.start for part in parts]) * PIXEL
+def _fullest(classes: Tensor) -> tuple[tuple[slice, slice], Array]:
+    """The part of an image with most columns, where its lattice is looked for; its corner [A]."""
+    rows, columns = (min(CROP, n) for n in classes.shape[1:])
+    share = functional.avg_pool2d(1 - classes.softmax(0)[:1], (rows, columns), STRIDE)[0]
+    y, x = (STRIDE * int(k) for k in np.unravel_index(int(share.argmax()), share.shape))
+    return (slice(y, y + rows), slice(x, x + columns)), np.array([y, x]) * PIXEL
 
 
 def _looks(away: Tensor, crystal: Crystal, weight: Array, dose: float) -> Looks:

@@ -16,7 +16,6 @@ from insitu.measure.occupancy.sites import ZONES, Zone, turned
 
 Array = NDArray[np.float64]
 
-CROP = 256  # pixels of a large image that are looked at
 BAND = (0.22, 0.72)  # of frequencies that tell of a lattice [1/A]
 SMOOTH = 8.0  # standard deviation of what is taken off before [px]
 LOBE = 1.6  # radius of a reflection, in frequencies of the image
@@ -26,9 +25,9 @@ APART = 0.45  # between two origins that are tried [A]
 
 
 def spectrum_of(counts: NDArray[np.floating], pad: int = 1) -> NDArray[np.complex128]:
-    """Fourier transform of the middle of an image.
+    """Fourier transform of an image.
 
-    Shot noise has a mean square of 1; phases are about the middle.
+    Shot noise has a mean square of 1; phases are about its middle.
 
     Parameters
     ----------
@@ -37,8 +36,7 @@ def spectrum_of(counts: NDArray[np.floating], pad: int = 1) -> NDArray[np.comple
     pad : int
         How much finer than usual frequencies are sampled.
     """
-    corner = np.array([max(0, (n - CROP) // 2) for n in counts.shape])
-    part = counts[corner[0] : corner[0] + CROP, corner[1] : corner[1] + CROP].astype(np.float64)
+    part = counts.astype(np.float64)
     window = np.outer(*(np.hanning(n + 2)[1:-1] for n in part.shape))
     noise = max(float((window**2 * part).sum()), 1e-9)
     middle = np.array(part.shape) // 2
@@ -112,7 +110,7 @@ def share_of_lattice(counts: NDArray[np.floating], zone: str, vectors: Array) ->
     number = frequency @ vectors.T
     nearest = np.rint(number)
     away = np.linalg.norm((number - nearest) @ np.linalg.inv(vectors).T, axis=-1)
-    on = band & (away < LOBE / (PIXEL * min(*counts.shape, CROP)))
+    on = band & (away < LOBE / (PIXEL * min(counts.shape)))
     if zone == "110":
         on &= nearest.sum(-1) % 2 == 0
     own = power[on].sum()

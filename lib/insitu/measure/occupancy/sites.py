@@ -31,7 +31,6 @@ CHANCE = 15  # columns that are taken for off the lattice: few agree by chance
 NEAR = 0.8  # farthest that a column is from its site [A]
 STRAIN = 0.06  # largest change of a lattice vector that is still ceria
 GRID = 24  # places in a cell that are tried, along each of its sides
-CROP = 256  # pixels of a large image in which the turn is looked for
 
 
 class Zone(NamedTuple):
@@ -66,12 +65,6 @@ class Crystal(NamedTuple):
     def some(self, chosen: NDArray[Any]) -> Crystal:
         """The same crystal with some of its sites only."""
         return self._replace(places=self.places[chosen], cation=self.cation[chosen])
-
-    def part(self, corner: Array, shape: tuple[int, ...]) -> Crystal:
-        """Its sites in a part (y, x) of the image whose corner is at (y, x) [A]."""
-        places = self.places - corner
-        own = ((places > -PIXEL / 2) & (places < np.array(shape) * PIXEL - PIXEL / 2)).all(1)
-        return self._replace(places=places).some(np.flatnonzero(own))
 
 
 class Columns(NamedTuple):
@@ -121,9 +114,7 @@ def agreement_of(crystal: Crystal, columns: Columns) -> float:
 
 def _placed(maps: Array, zone: Zone) -> list[tuple[Array, Array]]:
     """Origins and vectors with which a zone fits maps (2, y, x) of cations and anions best."""
-    corner = [max(0, (n - CROP) // 2) for n in maps.shape[1:]]
-    part = maps[:, corner[0] : corner[0] + CROP, corner[1] : corner[1] + CROP]
-    part = part - part.mean((1, 2), keepdims=True)
+    part = maps - maps.mean((1, 2), keepdims=True)
     part = part * np.outer(*(np.hanning(n + 2)[1:-1] for n in part.shape[1:]))
     most = [int(REACH * side) for side in zone.sides]
     index = np.array([(h, k) for h in range(most[0] + 1) for k in range(-most[1], most[1] + 1)])
@@ -156,7 +147,7 @@ def _placed(maps: Array, zone: Zone) -> list[tuple[Array, Array]]:
     for k, surface in ((best, fit[best]), (best, again), (other, fit[other])):
         vectors = np.diag(zone.sides) @ turned(turns[k])
         share = np.array(divmod(int(surface.argmax()), GRID)) / GRID
-        origin = share @ vectors + (np.array(corner) + middle) * PIXEL
+        origin = share @ vectors + np.array(middle) * PIXEL
         placed.append((origin, vectors))
     return placed
 
@@ -207,12 +198,30 @@ def refined(
 def elsewhere(crystal: Crystal, shape: tuple[int, ...]) -> list[Crystal]:
     """The same lattice with its cations at each other centre of symmetry, in an image (y, x)."""
     zone = ZONES[crystal.zone]
-    first = crystal.places[crystal.cation][0] if crystal.cation.any() else crystal.places[0]
     places = [
-        sites_in(zone, first + share @ crystal.vectors, crystal.vectors, shape)
+        sites_in(zone, _first(crystal) + share @ crystal.vectors, crystal.vectors, shape)
         for share in zone.centres
     ]
     return [Crystal(crystal.zone, crystal.vectors, *some) for some in places]
+
+
+def everywhere(crystal: Crystal, corner: Array, classes: Tensor) -> Crystal:
+    """A crystal found in a part with this corner [A] of an image, in all of it.
+
+    Its vectors are refined on all columns that logits of CLASSES (3, y, x) show.
+    """
+    zone, shape = ZONES[crystal.zone], classes.shape[1:]
+    origin, vectors = _first(crystal) + corner, crystal.vectors
+    sites, kind = sites_in(zone, origin, vectors, shape)
+    better = refined(origin, vectors, sites, kind, *columns_of(classes), NEAR)
+    if better is not None:
+        origin, vectors = better
+    return Crystal(crystal.zone, vectors, *sites_in(zone, origin, vectors, shape))
+
+
+def _first(crystal: Crystal) -> Array:
+    """Where one of its cations is [A]."""
+    return np.asarray(crystal.places[crystal.cation.argmax()])
 
 
 def columns_of(classes: Tensor) -> Columns:
