@@ -224,13 +224,37 @@ def movie(counter, frames=70, dose=120.0, slabs=3):
     print(f"found {np.mean(np.array(lacking) < limit):.3f} of {len(lacking)}, of {len(full)} full")
 
 
-def exchange(counter, frames=80, dose=120.0):
+def exchange(counter, frames=80, dose=500.0, slabs=6):
     """Columns whose atoms come and go: share of sites whose 90 % interval holds their rate."""
-    rng = np.random.default_rng(12)
-    specimen = specimen_of(Slab(thickness=5, oxygen=0.05, tilt=(0.5, 0.5), seed=1))
+    held, wide, alone, together = [], [], [], []
+    for seed in range(slabs):
+        recipe = Slab(thickness=5, oxygen=0.08, cerium=0.1, emptied=0.2, tilt=(0.6, 0.3))
+        specimen = specimen_of(replace(recipe, surface="flat", seed=21 + seed))
+        optics = Optics(defocus=-70.0 + 20 * (seed % 3))
+        truth, there, posterior = exchanging(counter, specimen, optics, frames, dose, seed)
+        usual = posterior.mean((0, 1))
+        states = np.arange(np.flatnonzero(usual > 0.01)[-1] + 1)
+        prior = np.broadcast_to(usual[states], (len(truth), len(states)))
+        said = hops.likelihood(posterior[..., states], prior)
+        found = hops.rates(said)
+        held += ((found.low <= truth) & (truth <= found.high)).tolist()
+        wide += (found.high / found.low).tolist()
+        alone.append((posterior @ np.arange(posterior.shape[2]) - there).ravel())
+        together.append((hops.smoothed(said, found.rate) @ states - there).ravel())
+    errors = [rms(np.concatenate(e)) for e in (alone, together)]
+    print(f"error of a frame alone {errors[0]:.2f} atoms, of all frames together {errors[1]:.2f}")
+    print(
+        f"{np.mean(held):.2f} of {len(held)} sites in {slabs} movies, "
+        f"limits apart by a factor of {np.median(wide):.0f}"
+    )
+
+
+def exchanging(counter, specimen, optics, frames, dose, seed):
+    """Rates of exchange, true numbers (n, t), and what the networks say of them (n, t, 13)."""
+    rng = np.random.default_rng([12, seed])
     chosen = targets(specimen, rng)
     chosen = chosen[~specimen.columns.cation[chosen]]
-    seen = responses(specimen, Optics(defocus=-50.0), chosen, arrangements=1)
+    seen = responses(specimen, optics, chosen, arrangements=1)
     at = places_in(specimen, seen.truth.shape)
     truth = np.exp(rng.uniform(np.log(0.01), np.log(0.2), len(chosen)))
     most = specimen.columns.possible[chosen]
@@ -245,25 +269,14 @@ def exchange(counter, frames=80, dose=120.0):
         movie.append(rng.poisson(clean * dose * PIXEL**2).astype(np.float32))
     total = np.sum(movie, 0)
     classes = counter.classes(torch.from_numpy(total))
-    all_sites = counter.sites(total, classes, dose * frames)
-    weight = foreground_at(classes, all_sites.crystal.places)
-    _, nearest = cKDTree(all_sites.crystal.places).query(at[chosen] * PIXEL)
+    crystal = counter.sites(total, classes, dose * frames).crystal
+    weight = foreground_at(classes, crystal.places)
+    _, nearest = cKDTree(crystal.places).query(at[chosen] * PIXEL)
     told = []
     for image in movie:
-        sites = counter.looked_at(image, all_sites.crystal, weight, dose)
-        told.append(counter.calibration.probability(sites.atoms, sites.crystal.cation)[nearest])
-    posterior = np.stack(told, 1)
-    prior = np.broadcast_to(posterior.mean((0, 1)), (len(chosen), posterior.shape[2]))
-    said = hops.likelihood(posterior, prior)
-    found = hops.rates(said)
-    many = np.arange(posterior.shape[2])
-    alone, together = (
-        rms(p @ many - np.stack(there, 1)) for p in (posterior, hops.smoothed(said, found.rate))
-    )
-    print(f"error of a frame alone {alone:.2f} atoms, of all frames together {together:.2f}")
-    inside = (found.low <= truth) & (truth <= found.high)
-    wide = np.median(found.high / found.low)
-    print(f"{inside.mean():.2f} of {len(chosen)} sites, limits apart by a factor of {wide:.0f}")
+        sites = counter.looked_at(image, crystal, weight, dose)
+        told.append(counter.calibration.probability(sites.atoms, crystal.cation)[nearest])
+    return truth, np.stack(there, 1), np.stack(told, 1)
 
 
 def speed(counter, repeats=5):
