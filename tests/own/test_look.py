@@ -210,7 +210,7 @@ def test_what_is_written_goes_on_as_it_is(tmp_path):
         (COUNTS, {"pixel_size": 0.0}, "movie alone", "give the pixel size"),
         (COUNTS, {"pixel_size": 0.7}, "columns", "wider than 0.5 A"),
         (COUNTS, {"pixel_size": 0.4}, "simulation", "for pixels of 0.05 to 0.26 A, not 0.4"),
-        (COUNTS * 0 + RNG.poisson(40, COUNTS.shape), {}, "simulation", "for mean doses of 2 to 200"),
+        (COUNTS * 0 + RNG.poisson(40, COUNTS.shape), {}, "simulation", "mean doses of 2 to 200"),
         (COUNTS[:4], {}, "columns", "events need 5 frames"),
         (COUNTS[:8], {}, "atoms", "8 frames are too few to keep some aside"),
         (np.add(COUNTS[1:], COUNTS[:-1]), {}, "movie alone", "frames share noise"),
