@@ -224,7 +224,7 @@ def movie(counter, frames=70, dose=120.0, slabs=3):
     print(f"found {np.mean(np.array(lacking) < limit):.3f} of {len(lacking)}, of {len(full)} full")
 
 
-def exchange(counter, frames=80, dose=500.0, slabs=6):
+def exchange(counter, frames=80, dose=500.0, slabs=12):
     """Columns whose atoms come and go: share of sites whose 90 % interval holds their rate."""
     held, wide, alone, together = [], [], [], []
     for seed in range(slabs):
