@@ -36,7 +36,9 @@ def test_saved_and_loaded_gives_the_same(tmp_path):
     path = denoiser.save(tmp_path / "mine.safetensors", result, seed=0)
     again = load_denoiser(path)
     a, b = (d(counts, 0.12, [3]) for d in (denoiser, again))
-    np.testing.assert_allclose(a, b, atol=0.02)  # weights in float16, products in bfloat16
+    away = a - b  # weights in float16, products in bfloat16
+    assert np.abs(away).max() < 0.02
+    assert np.sqrt(np.square(away).mean()) < 0.004
     assert again.surroundings == denoiser.surroundings
 
 
