@@ -224,8 +224,14 @@ def movie(counter, frames=70, dose=120.0, slabs=3):
     print(f"found {np.mean(np.array(lacking) < limit):.3f} of {len(lacking)}, of {len(full)} full")
 
 
-def exchange(counter, frames=80, dose=500.0, slabs=12):
-    """Columns whose atoms come and go: share of sites whose 90 % interval holds their rate."""
+def exchange(counter):
+    """Columns whose atoms come and go, at two doses of a frame."""
+    for dose in (120.0, 500.0):
+        print(f"{dose:g} e-/A^2: {exchanged(counter, dose)}")
+
+
+def exchanged(counter, dose, frames=80, slabs=12):
+    """In words: share of sites whose 90 % interval holds their rate, and errors of the numbers."""
     held, wide, alone, together = [], [], [], []
     for seed in range(slabs):
         recipe = Slab(thickness=5, oxygen=0.08, cerium=0.1, emptied=0.2, tilt=(0.6, 0.3))
@@ -242,8 +248,8 @@ def exchange(counter, frames=80, dose=500.0, slabs=12):
         alone.append((posterior @ np.arange(posterior.shape[2]) - there).ravel())
         together.append((hops.smoothed(said, found.rate) @ states - there).ravel())
     errors = [rms(np.concatenate(e)) for e in (alone, together)]
-    print(f"error of a frame alone {errors[0]:.2f} atoms, of all frames together {errors[1]:.2f}")
-    print(
+    return (
+        f"error of a frame alone {errors[0]:.2f} atoms, of all frames together {errors[1]:.2f}; "
         f"{np.mean(held):.2f} of {len(held)} sites in {slabs} movies, "
         f"limits apart by a factor of {np.median(wide):.0f}"
     )
